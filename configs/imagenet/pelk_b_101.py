@@ -1,0 +1,3 @@
+_base_ = './pelk_b.py'
+
+model = dict(backbone=dict(arch='b_101'))

@@ -1,0 +1,115 @@
+"""Parameters and multiply-accumulates, by the counting rules that reproduce the papers' tables.
+
+All counts are of the merged network: convolution and linear layers only, one multiply-accumulate per weight and output
+position. They run on the meta device, so no memory is needed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mmlk.models.reparam import switch_to_deploy
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Size of a network.
+
+    Attributes:
+        params: Number of parameters.
+        macs: Number of multiply-accumulates of one image; what the papers of this field call FLOPs.
+    """
+
+    params: float
+    macs: float
+
+    def __add__(self, other: Complexity) -> Complexity:
+        return Complexity(self.params + other.params, self.macs + other.macs)
+
+
+def count_params(model: nn.Module, exclude: str | None = None) -> int:
+    """Number of parameters, leaving out those whose name contains ``exclude``."""
+    return sum(p.numel() for name, p in model.named_parameters() if exclude is None or exclude not in name)
+
+
+def count_macs(model: nn.Module, run: Callable[[nn.Module], object]) -> int:
+    """Multiply-accumulates of the convolution and linear layers during ``run(model)``.
+
+    Args:
+        model: Network, already merged where it has train-time branches.
+        run: Calls the model once.
+    """
+    total = 0
+
+    def count_conv(conv: nn.Conv2d, inputs, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output.numel() * conv.weight[0].numel()
+
+    def count_linear(linear: nn.Linear, inputs, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output.numel() * linear.in_features
+
+    handles = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(count_conv))
+        elif isinstance(module, nn.Linear):
+            handles.append(module.register_forward_hook(count_linear))
+    try:
+        with torch.no_grad():
+            run(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total
+
+
+def merged_on_meta(model: nn.Module) -> nn.Module:
+    """A fused copy of the model without storage."""
+    return switch_to_deploy(copy.deepcopy(model).to('meta'))
+
+
+def backbone_complexity(
+    backbone: nn.Module, input_size: tuple[int, int], density: float = 1.0, exclude: str | None = 'position_embedding'
+) -> Complexity:
+    """Size of a backbone or a classifier network.
+
+    Args:
+        backbone: Network in train form; called with an image (1, 3, H, W).
+        input_size: (H, W) in pixels.
+        density: Share of the weights that is not zero; the papers with dynamic sparsity count those only (PeLK, SLaK: 0.6).
+        exclude: Parameters whose name contains this are not counted.
+
+    Returns:
+        Parameters of the train form (the papers' count) and multiply-accumulates of the merged form, both times ``density``.
+    """
+    merged = merged_on_meta(backbone)
+    image = torch.empty(1, 3, *input_size, device='meta')
+    macs = count_macs(merged, lambda net: net(image))
+    return Complexity(density * count_params(backbone, exclude), density * macs)
+
+
+def segmentor_complexity(
+    model: nn.Module, input_size: tuple[int, int] = (512, 2048), density: float = 1.0
+) -> Complexity:
+    """Size of an mmseg segmentor as the ADE20K tables count it.
+
+    Backbone times ``density`` plus the dense decode head; the auxiliary head counts in parameters, not in multiply-accumulates.
+
+    Args:
+        model: ``EncoderDecoder`` in train form.
+        input_size: (H, W) in pixels; the tables' 2048 x 512 is (512, 2048) here.
+        density: Share of the backbone's weights that is not zero.
+    """
+    backbone = backbone_complexity(model.backbone, input_size, density)
+    head = copy.deepcopy(model.decode_head).to('meta').eval()
+    features = merged_on_meta(model.backbone)(torch.empty(1, 3, *input_size, device='meta'))
+    total = backbone + Complexity(count_params(head), count_macs(head, lambda net: net(features)))
+    if getattr(model, 'auxiliary_head', None) is not None:
+        total += Complexity(count_params(model.auxiliary_head), 0)
+    return total

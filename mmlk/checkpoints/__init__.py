@@ -1,0 +1,1 @@
+"""Reading checkpoints and making sure that they fit."""

@@ -1,0 +1,120 @@
+"""Does a checkpoint fit a model? MMEngine loads what matches and goes on; here what does not match stops the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mmlk.compat.config_scope import ConfigNotFoundError, resolve
+from mmlk.errors import UsageError
+
+#: Keys under which training frameworks wrap the weights, in order of preference.
+WRAPPERS = ('state_dict', 'model', 'module')
+
+#: Parameters that downstream backbones have and ImageNet checkpoints do not: the norms of the outputs.
+OUTPUT_NORM_PREFIXES = tuple(f'norm{stage}.' for stage in range(4))
+
+
+def unwrap_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
+    """The weights of a checkpoint: the mapping itself, or what lies under one of :data:`WRAPPERS`.
+
+    Raises:
+        UsageError: No weights are found.
+    """
+    for wrapper in WRAPPERS:
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(wrapper), Mapping):
+            checkpoint = checkpoint[wrapper]
+            break
+    if isinstance(checkpoint, Mapping):
+        weights = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+        if weights:
+            return weights
+    raise UsageError(f'expected a checkpoint with weights, plain or under one of {WRAPPERS}, got {_kind(checkpoint)}')
+
+
+def require_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, optional: tuple[str, ...] = ()) -> None:
+    """Raise unless ``weights`` has exactly the keys and shapes of ``model``.
+
+    Args:
+        model: The model to be loaded.
+        weights: State dict, keys as in the model.
+        source: Where the weights come from, for the message.
+        optional: Prefixes of keys that may be missing.
+
+    Raises:
+        UsageError: Something does not match; the message counts and names it.
+    """
+    own = model.state_dict()
+    missing = [key for key in own if key not in weights and not key.startswith(optional)]
+    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    unexpected = [key for key in weights if key not in own]
+    shapes = [
+        f'{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}'
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    problems = [
+        f'{len(keys)} {what} ({_some(keys)})'
+        for keys, what in ((missing, 'keys missing'), (unexpected, 'keys unexpected'), (shapes, 'of another shape'))
+        if keys
+    ]
+    if problems:
+        raise UsageError(
+            f'{source} does not fit {type(model).__name__}: {", ".join(problems)}; give a checkpoint of this very network'
+        )
+
+
+def load_backbone_weights(
+    backbone: nn.Module, checkpoint: str, prefix: str | None = None, map_location: str = 'cpu'
+) -> None:
+    """Load a backbone from a checkpoint of a classifier, a segmentor, a detector or a bare backbone.
+
+    Args:
+        backbone: The backbone to fill.
+        checkpoint: Path or URL of the file.
+        prefix: Prefix of the backbone's keys; ``None`` takes ``'backbone.'`` where the file has such keys.
+        map_location: Device to read to.
+
+    Raises:
+        UsageError: The file is not there or does not fit.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    if '://' not in checkpoint and not os.path.isfile(os.path.expanduser(checkpoint)):
+        raise UsageError(missing_weights_message(checkpoint))
+    weights = unwrap_state_dict(CheckpointLoader.load_checkpoint(checkpoint, map_location, logger='current'))
+    prefix = 'backbone.' if prefix is None else prefix.rstrip('.') + '.'
+    prefixed = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
+    weights = prefixed or weights
+    # A classifier's final norm has no place in a downstream backbone.
+    weights = {key: value for key, value in weights.items() if not key.startswith('norm.') or hasattr(backbone, 'norm')}
+    require_fit(backbone, weights, checkpoint, optional=OUTPUT_NORM_PREFIXES)
+    backbone.load_state_dict(weights, strict=False)
+
+
+def missing_weights_message(checkpoint: str) -> str:
+    """One sentence for pretrained weights that are not there: which config trains them, how to do without."""
+    config = f'imagenet/{Path(checkpoint).stem}.py'
+    try:
+        resolve(f'mmlk::{config}')
+        train = f'train them with configs/{config} and put them there, or '
+    except ConfigNotFoundError:
+        train = ''
+    return (
+        f'pretrained weights expected at {checkpoint}, found no such file: {train}start from random weights with '
+        f'--cfg-options model.backbone.init_cfg=None'
+    )
+
+
+def _some(items: list[str], limit: int = 3) -> str:
+    more = f', and {len(items) - limit} more' if len(items) > limit else ''
+    return ', '.join(items[:limit]) + more
+
+
+def _kind(checkpoint: object) -> str:
+    if isinstance(checkpoint, Mapping):
+        return f'a mapping with the keys {list(checkpoint)[:5]}'
+    return type(checkpoint).__name__

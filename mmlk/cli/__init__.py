@@ -1,0 +1,1 @@
+"""What the command line tools share. Nothing else in the package imports from here."""

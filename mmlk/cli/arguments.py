@@ -1,0 +1,42 @@
+"""Arguments that several tools have."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmengine.config import DictAction
+
+
+def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser whose ``--help`` ends with examples."""
+    return argparse.ArgumentParser(
+        description=description, epilog='examples:\n' + examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """The config and what changes it."""
+    parser.add_argument('config', help='config file, or mmlk::FOLDER/NAME.py from any directory')
+    parser.add_argument(
+        '--demo', action='store_true', help='generated data and a short schedule; prints what it changes'
+    )
+    parser.add_argument(
+        '--work-dir', help='where logs and checkpoints go (default: ./work_dirs/NAME, NAME_demo with --demo)'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='set config entries; applied last, so they win over --demo: optim_wrapper.optimizer.lr=1e-3 key="[a,b]"',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='how processes were started'
+    )
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='set by the launcher')
+
+
+def export_local_rank(args: argparse.Namespace) -> None:
+    """MMEngine reads the rank from the environment; torchrun sets it, older launchers pass an argument."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -1,0 +1,58 @@
+"""Building and checking a runner."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from mmlk.checkpoints.fit import require_fit, unwrap_state_dict
+from mmlk.errors import UsageError
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config, of the type in ``runner_type`` where there is one."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def enable_amp(cfg: Config) -> None:
+    """Train in mixed precision.
+
+    Raises:
+        UsageError: There is no CUDA device, or the optimizer wrapper has no mixed-precision form.
+    """
+    if not torch.cuda.is_available():
+        raise UsageError('--amp needs a CUDA device, found none; leave it out to train in float32')
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UsageError(f'--amp works with optim_wrapper.type OptimWrapper, got {kind}')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def require_checkpoint_fits(runner: Runner, checkpoint: str) -> None:
+    """Raise unless the checkpoint holds exactly the weights of the runner's model.
+
+    Raises:
+        UsageError: It does not; the message lists what does not match.
+        FileNotFoundError: There is no such file.
+    """
+    weights = unwrap_state_dict(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
+    require_fit(_bare(runner.model), weights, checkpoint)
+
+
+def require_resumable(runner: Runner) -> None:
+    """Raise if the run is to resume from a checkpoint of another network; nothing to check where it starts afresh."""
+    checkpoint = runner._load_from or find_latest_checkpoint(runner.work_dir)
+    if checkpoint is not None:
+        require_checkpoint_fits(runner, checkpoint)
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model

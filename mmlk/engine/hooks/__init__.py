@@ -1,0 +1,5 @@
+"""Hooks for MMEngine's runner."""
+
+from mmlk.engine.hooks.switch_to_deploy import SwitchToDeployHook
+
+__all__ = ['SwitchToDeployHook']

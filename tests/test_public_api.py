@@ -1,0 +1,75 @@
+"""The names users import. A change here is a change for users: it belongs into CHANGELOG.md."""
+
+import doctest
+import importlib
+
+import pytest
+
+import mmlk
+
+PUBLIC = {
+    'mmlk': {'UsageError', '__version__'},
+    'mmlk.ops': {'depthwise_conv2d', 'explain'},
+    'mmlk.models': {
+        'BaseLargeKernelBackbone',
+        'BaseMixer',
+        'ConvNeXtStyleBackbone',
+        'KernelPositionEmbedding',
+        'LargeKernelConv2d',
+        'PeLK',
+        'PeripheralMixer',
+        'make_sharing_grid',
+        'switch_to_deploy',
+    },
+    'mmlk.engine': {'LayerDecayOptimWrapperConstructor', 'SwitchToDeployHook'},
+}
+
+REGISTERED = {
+    'MODELS': {'LN2d', 'LargeKernelConv2d', 'PeLK', 'PeripheralMixer'},
+    'METRICS': {'SubsetIoUMetric'},
+    'HOOKS': {'SwitchToDeployHook'},
+    'OPTIM_WRAPPER_CONSTRUCTORS': {'LayerDecayOptimWrapperConstructor'},
+    'DATASETS': set(),
+    'TRANSFORMS': set(),
+}
+
+WITH_EXAMPLES = [
+    'mmlk.ops.depthwise_conv2d.functional',
+    'mmlk.models.layers.large_kernel_conv',
+    'mmlk.models.mixers.sharing_grid',
+    'mmlk.models.mixers.peripheral',
+    'mmlk.models.backbones.pelk',
+]
+
+
+@pytest.mark.parametrize('module', PUBLIC)
+def test_public_names(module):
+    imported = importlib.import_module(module)
+    assert set(imported.__all__) == PUBLIC[module]
+    for name in PUBLIC[module] - {'__version__'}:
+        assert getattr(imported, name).__doc__, f'{module}.{name} has no docstring'
+
+
+def test_registered_names():
+    registries = importlib.import_module('mmlk.registry')
+    for name, expected in REGISTERED.items():
+        registry = getattr(registries, name)
+        registry.import_from_location()
+        assert set(registry.module_dict) == expected
+        assert registry.scope == 'mmlk'
+
+
+@pytest.mark.parametrize('module', WITH_EXAMPLES)
+def test_docstring_examples_run(module):
+    import torch
+
+    imported = importlib.import_module(module)
+    result = doctest.testmod(imported, extraglobs={'torch': torch})
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_version_is_a_version():
+    from packaging.version import Version
+
+    assert str(Version(mmlk.__version__)) == mmlk.__version__

@@ -1,0 +1,69 @@
+"""Train a model from a config."""
+
+import sys
+
+from mmlk.cli.arguments import add_config_arguments, export_local_rank, make_parser
+from mmlk.cli.errors import BUILD_ERRORS, one_sentence
+
+EXAMPLES = """\
+  python tools/train.py configs/ade20k/upernet_pelk_t.py
+  python tools/train.py configs/ade20k/upernet_pelk_t.py --demo
+  python tools/train.py configs/ade20k/upernet_pelk_t.py --resume
+  python tools/train.py configs/ade20k/upernet_pelk_t.py --cfg-options model.backbone.init_cfg=None
+  bash tools/dist_train.sh configs/ade20k/upernet_pelk_t.py 8
+"""
+
+
+def parse_args():
+    parser = make_parser(__doc__, EXAMPLES)
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='continue from PATH, or from the last checkpoint of the work directory',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision (needs a CUDA device)')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='fit the learning rate to the actual batch')
+    parser.add_argument('--no-validate', action='store_true', help='do not validate during training')
+    args = parser.parse_args()
+    export_local_rank(args)
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    with one_sentence(*BUILD_ERRORS):
+        from mmlk.cli.config import load_config
+        from mmlk.cli.run import build_runner, enable_amp, require_resumable
+        from mmlk.cli.summary import print_table, read_summary, summary_rows
+        from mmlk.datasets.layout import require_data
+        from mmlk.errors import UsageError
+
+        cfg = load_config(args)
+        if args.no_validate:
+            cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        if args.amp:
+            enable_amp(cfg)
+        if args.auto_scale_lr:
+            if 'auto_scale_lr' not in cfg:
+                raise UsageError(
+                    f'--auto-scale-lr needs auto_scale_lr.base_batch_size in the config, {args.config} has none'
+                )
+            cfg.auto_scale_lr.enable = True
+        if args.resume is not None:
+            cfg.resume = True
+            cfg.load_from = None if args.resume == 'auto' else args.resume
+        require_data(cfg, 'train_dataloader', 'val_dataloader')
+        runner = build_runner(cfg)
+        if cfg.get('resume'):
+            require_resumable(runner)
+    with one_sentence():
+        runner.train()
+        if runner.rank == 0:
+            print_table(f'trained {args.config}', summary_rows(read_summary(cfg.work_dir)))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
