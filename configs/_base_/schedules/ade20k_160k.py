@@ -1,6 +1,6 @@
 # The ADE20K recipe of ConvNeXt, SLaK and PeLK: 160k iterations, AdamW, linear decay after 1500 iterations of warm-up,
-# learning rates decaying towards the stem. No weight decay on norms, biases, layer scale; the positional embedding of PeLK,
-# on which its paper is silent, has none either.
+# learning rates decaying towards the stem. No weight decay on norms, biases, layer scale; the positional embedding of
+# PeLK, on which its paper is silent, has none either.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
