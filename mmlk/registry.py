@@ -1,7 +1,8 @@
 """Child registries of MMEngine's root registries, scope ``mmlk``.
 
-Configs name our classes as ``type='mmlk.PeLK'`` while ``default_scope`` stays the host's. MMEngine imports this module on
-the first look-up of a name with that scope, and the modules in ``locations`` only when something is built, so both stay light.
+Configs name our classes as ``type='mmlk.PeLK'`` while ``default_scope`` stays the host's. MMEngine imports this module
+on the first look-up of a name with that scope, and the modules in ``locations`` only when something is built, so both
+stay light.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS

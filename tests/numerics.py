@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-#: ||a - b|| / ||b|| allowed against a float64 reference, per dtype of the computation. Sums of up to 10^4 terms are accumulated in
-#: float32 or wider; the value is the rounding of inputs and outputs.
+#: ||a - b|| / ||b|| allowed against a float64 reference, per dtype of the computation. Sums of up to 10^4 terms are
+#: accumulated in float32 or wider; the value is the rounding of inputs and outputs.
 TOLERANCE = {
     torch.float16: 2e-3,
     torch.bfloat16: 1.6e-2,

@@ -1,4 +1,4 @@
-"""Imports run one way: ops <- layers <- mixers <- backbones <- analysis, checkpoints below them, the command line on top."""
+"""Imports run one way: ops <- layers <- mixers <- backbones <- analysis, the command line on top."""
 
 import ast
 import subprocess
@@ -87,7 +87,8 @@ def test_works_with_torch_alone(module):
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in {{'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'timm', 'torchvision', 'triton', 'cv2', 'rich'}}:
+        if name.split('.')[0] in {{'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'timm', 'torchvision', 'triton',
+        'cv2', 'rich'}}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Block())
 import {module}

@@ -82,11 +82,13 @@ def backbone_complexity(
     Args:
         backbone: Network in train form; called with an image (1, 3, H, W).
         input_size: (H, W) in pixels.
-        density: Share of the weights that is not zero; the papers with dynamic sparsity count those only (PeLK, SLaK: 0.6).
+        density: Share of the weights that is not zero; the papers with dynamic sparsity count those only (PeLK, SLaK:
+            0.6).
         exclude: Parameters whose name contains this are not counted.
 
     Returns:
-        Parameters of the train form (the papers' count) and multiply-accumulates of the merged form, both times ``density``.
+        Parameters of the train form (the papers' count) and multiply-accumulates of the merged form, both times
+        ``density``.
     """
     merged = merged_on_meta(backbone)
     image = torch.empty(1, 3, *input_size, device='meta')
@@ -99,7 +101,8 @@ def segmentor_complexity(
 ) -> Complexity:
     """Size of an mmseg segmentor as the ADE20K tables count it.
 
-    Backbone times ``density`` plus the dense decode head; the auxiliary head counts in parameters, not in multiply-accumulates.
+    Backbone times ``density`` plus the dense decode head; the auxiliary head counts in parameters, not in
+    multiply-accumulates.
 
     Args:
         model: ``EncoderDecoder`` in train form.

@@ -64,7 +64,7 @@ def draw_segmentation(
 def _legend_classes(
     labels: Sequence[np.ndarray], predictions: Sequence[np.ndarray], num_classes: int
 ) -> tuple[list[int], int]:
-    """The labelled classes, then the predicted ones by area as far as the legend holds them, and how many it does not."""
+    """Labelled classes, then predicted ones by area as far as the legend holds them, and how many it does not."""
     areas = []
     for maps in (labels, predictions):
         indices = np.concatenate([one.ravel() for one in maps])

@@ -63,7 +63,7 @@ def require_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, op
     ]
     if problems:
         raise UsageError(
-            f'{source} does not fit {type(model).__name__}: {", ".join(problems)}; give a checkpoint of this very network'
+            f'{source} does not fit {type(model).__name__}: {", ".join(problems)}; give one of this very network'
         )
 
 

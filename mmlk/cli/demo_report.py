@@ -16,8 +16,8 @@ from mmlk.cli.summary import RunSummary, summary_rows
 from mmlk.datasets.demo.colour_baseline import colour_baseline
 from mmlk.errors import UsageError
 
-#: Rows that replace the evaluator's names: mmseg averages over every class that is predicted or present, which on data with a
-#: handful of the 150 classes counts each stray pixel's class as an IoU of 0.
+#: Rows that replace the evaluator's names: mmseg averages over every class that is predicted or present, which on data
+#: with a handful of the 150 classes counts each stray pixel's class as an IoU of 0.
 NAMES = {
     'mIoU': 'mIoU (%), classes predicted or present',
     'present/mIoU': 'mIoU (%), classes present',

@@ -32,7 +32,8 @@ def enable_tta(cfg: Config) -> None:
 
 def enable_deploy(cfg: Config) -> None:
     """Fuse the model between loading and testing."""
-    # A checkpoint's weights are the averaged ones already; the hook would swap them with parameters that fusion removed.
+    # A checkpoint's weights are the averaged ones already; the hook would swap them with parameters that fusion
+    # removed.
     hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] != 'EMAHook']
     cfg.custom_hooks = [*hooks, dict(type='mmlk.SwitchToDeployHook')]
 

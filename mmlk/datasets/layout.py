@@ -26,8 +26,8 @@ def require_data(cfg: Config, *dataloaders: str) -> None:
         *dataloaders: Keys such as ``'train_dataloader'``; those that are absent or None are passed over.
 
     Raises:
-        UsageError: A folder is missing or empty, or images and label maps do not pair up. Says where it looked, which layout is
-            wanted and that ``--demo`` exists.
+        UsageError: A folder is missing or empty, or images and label maps do not pair up. Says where it looked, which
+            layout is wanted and that ``--demo`` exists.
     """
     for name in dataloaders:
         dataset = (cfg.get(name) or {}).get('dataset')

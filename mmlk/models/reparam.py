@@ -1,7 +1,7 @@
 """Re-parameterisation: one algebra of fusing branches, and the walk that applies it to any model.
 
-A branch is a depthwise convolution followed by an optional BatchNorm. In evaluation both are linear, so a sum of branches is one
-convolution: fold each BatchNorm, zero-pad the kernels to a common size around the centre, add.
+A branch is a depthwise convolution followed by an optional BatchNorm. In evaluation both are linear, so a sum of
+branches is one convolution: fold each BatchNorm, zero-pad the kernels to a common size around the centre, add.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def switch_to_deploy(model: nn.Module, form: str = 'auto') -> nn.Module:
 
     Args:
         model: Any module: a mixer, a backbone, a classifier, a segmentor, a detector.
-        form: ``'dense'`` (one kernel), ``'strips'`` (a vertical and a horizontal one) or ``'auto'`` (what the mixer prefers).
+        form: ``'dense'`` (one kernel), ``'strips'`` (a vertical and a horizontal one) or ``'auto'`` (what the mixer
+            prefers).
 
     Returns:
         ``model``, in evaluation mode: fused convolutions are not trained further.

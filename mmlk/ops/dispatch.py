@@ -1,8 +1,8 @@
 """Which backend runs which pass of an op, and why.
 
-An op owns one :class:`Dispatcher`. A backend registers a function per pass together with a predicate that answers ``None``
-(it can run this call) or one sentence saying why not. The same sentence is shown by ``explain`` and raised when the user
-forced that backend. Passes are chosen one by one, because the fastest algorithm differs between them.
+An op owns one :class:`Dispatcher`. A backend registers a function per pass together with a predicate that answers
+``None`` (it can run this call) or one sentence saying why not. The same sentence is shown by ``explain`` and raised
+when the user forced that backend. Passes are chosen one by one, because the fastest algorithm differs between them.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class TestPretrainedBackbone:
         torch.save({'state_dict': {prefix + key: value for key, value in net.state_dict().items()} | more}, path)
 
     def test_classifier_to_backbone(self, tmp_path):
-        """The classifier's norm has no place in a segmentor's backbone; the output norms are new and keep their start."""
+        """The classifier's norm has no place in a segmentor's backbone; the output norms are new."""
         source = MODELS.build(TINY | dict(final_norm=True))
         self.save(tmp_path / 'w.pth', source, **{'head.fc.weight': torch.ones(2, 2)})
         net = self.build(tmp_path / 'w.pth')

@@ -2,11 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numerics import assert_close
-from ops.cases import CASES, case_id
 
 from mmlk.ops import depthwise_conv2d, explain
 from mmlk.ops.depthwise_conv2d import dispatcher, reference
 from mmlk.ops.depthwise_conv2d.functional import DepthwiseConv2dFunction
+from ops.cases import CASES, case_id
 
 
 def literal(x, weight, bias):

@@ -44,8 +44,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
             if not hasattr(backbone, 'get_layer_depth'):
                 raise UsageError(
                     'mmlk.LayerDecayOptimWrapperConstructor needs a model whose backbone has get_layer_depth(), got '
-                    f'{type(module).__name__} with backbone {type(backbone).__name__}; use one of mmlk or mmpretrain, or '
-                    'leave out the constructor'
+                    f'{type(module).__name__} with backbone {type(backbone).__name__}; use one of mmlk or mmpretrain '
+                    'or leave out the constructor'
                 )
             grouping = {
                 key: self.paramwise_cfg[key] for key in ('num_layers', 'decay_type') if key in self.paramwise_cfg

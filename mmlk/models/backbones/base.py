@@ -20,13 +20,16 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
     """Four stages, each behind a down-sampling layer.
 
     A subclass fills ``downsample_layers`` and ``stages`` (one ``ModuleList`` each, equally long) and then calls
-    :meth:`finish`. ``stages[i]`` returns the stage output before its output norm, so hooks on it see what the next stage sees.
+    :meth:`finish`. ``stages[i]`` returns the stage output before its output norm, so hooks on it see what the next
+    stage sees.
 
     Args:
         out_indices: Stages whose outputs are returned; ``None`` means all, or the last with ``final_norm``.
-        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages with their down-sampling layers.
+        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages with their down-sampling
+            layers.
         norm_eval: Keep every BatchNorm in evaluation mode while training.
-        final_norm: Return the norm of the pooled last stage, (N, C), as the authors' classifiers see it, instead of maps.
+        final_norm: Return the norm of the pooled last stage, (N, C), as the authors' classifiers see it, instead of
+            maps.
         norm_cfg: Norm of the outputs.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` to load weights; they must fit.
     """
@@ -145,9 +148,9 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
 
         The learning rate is scaled by decay^(depth_count - depth - 1).
 
-        ``stage_wise``: down-sampling layers 0, stage i i+1. ``layer_wise``: stem 0, stage 0 1, down-sampling and stage 1 2,
-        down-sampling to stage 2 3, block b of stage 2 3 + b // 3, down-sampling and stage 3 ``num_layers``. Norms of the
-        outputs and everything outside the backbone come last, undecayed.
+        ``stage_wise``: down-sampling layers 0, stage i i+1. ``layer_wise``: stem 0, stage 0 1, down-sampling and stage
+        1 2, down-sampling to stage 2 3, block b of stage 2 3 + b // 3, down-sampling and stage 3 ``num_layers``. Norms
+        of the outputs and everything outside the backbone come last, undecayed.
 
         Args:
             param_name: Name of the parameter, such as 'backbone.stages.2.blocks.4.norm.weight'.

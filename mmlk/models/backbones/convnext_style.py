@@ -1,4 +1,4 @@
-"""The body shared by the networks that replace ConvNeXt's 7 x 7 convolution: SLaK, PeLK, SW v1 (SLaK, arXiv 2207.03620)."""
+"""The body of the networks that replace ConvNeXt's 7 x 7 convolution: SLaK (arXiv 2207.03620), PeLK, SW v1."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class ConvNeXtStyleStage(Fusable, nn.Module):
 
     Args:
         blocks: The blocks.
-        shared: Named modules that the mixers of the blocks use together, owned (and saved) here once; dropped by fusion.
+        shared: Named modules that the mixers of the blocks use together, owned (and saved) here once; dropped by
+            fusion.
         with_cp: Recompute each block in the backward pass instead of storing its activations.
     """
 
@@ -83,8 +84,8 @@ class ConvNeXtStyleBackbone(BaseLargeKernelBackbone):
     """Stem 4 x 4 stride 4 and norm, norm and 2 x 2 stride 2 between stages, one residual branch per block.
 
     Args:
-        make_stage: Called with the stage index (0 to 3), its channels and depth; returns the mixers of its blocks and, by
-            name, the modules they share.
+        make_stage: Called with the stage index (0 to 3), its channels and depth; returns the mixers of its blocks and,
+            by name, the modules they share.
         depths: Blocks per stage.
         channels: Channels per stage.
         in_channels: Channels of the image.

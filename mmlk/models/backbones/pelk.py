@@ -23,8 +23,9 @@ class PeLK(ConvNeXtStyleBackbone):
     """PeLK backbone (section 4.4): the SLaK body with peripheral convolution as mixer.
 
     Args:
-        arch: ``'t'``, ``'s'``, ``'b'``, ``'b_101'``, ``'t_101'``, or a mapping of the fields ``depths``, ``base_channels``,
-            ``width_factor``, ``kernel_size``, ``center_radius``. Each field can be overridden by the keyword of its name.
+        arch: ``'t'``, ``'s'``, ``'b'``, ``'b_101'``, ``'t_101'``, or a mapping of the fields ``depths``,
+            ``base_channels``, ``width_factor``, ``kernel_size``, ``center_radius``. Each field can be overridden by the
+            keyword of its name.
         depths: Blocks per stage.
         base_channels: Channels per stage before the width factor.
         width_factor: Channels become ``int(base * width_factor)``.
@@ -32,12 +33,14 @@ class PeLK(ConvNeXtStyleBackbone):
         center_radius: Radius of the fine centre of the sharing grid, in taps.
         sharing_grid: Explicit grid per stage (``None`` entries take the paper's), each adding up to the stage's K.
         partial_ratio: Share of the channels that are convolved.
-        position_embedding: Kernel-wise positional embedding, one per stage; ``None``: yes unless ``conv_norm_cfg`` is given.
+        position_embedding: Kernel-wise positional embedding, one per stage; ``None``: yes unless ``conv_norm_cfg`` is
+            given.
         small_kernel: Edge of a parallel dense kernel trained beside the large one.
         conv_norm_cfg: BatchNorm directly after the convolutions, such as ``dict(type='SyncBN')``.
         in_channels: Channels of the image.
         out_indices: Stages whose outputs are returned; ``None`` means all, or the last with ``final_norm``.
-        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages with their down-sampling layers.
+        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages with their down-sampling
+            layers.
         norm_eval: Keep every BatchNorm in evaluation mode while training.
         with_cp: Activation checkpointing per block.
         drop_path_rate: Stochastic depth of the last block.
@@ -52,11 +55,12 @@ class PeLK(ConvNeXtStyleBackbone):
         ValueError: An unknown ``arch``, an even kernel, a grid that does not add up to its kernel.
 
     Note:
-        The authors published neither code nor weights. Whether a BatchNorm follows the convolution and whether a small kernel is
-        trained beside it is not stated for the final networks; the defaults have neither.
+        The authors published neither code nor weights. Whether a BatchNorm follows the convolution and whether a small
+        kernel is trained beside it is not stated for the final networks; the defaults have neither.
 
     Example:
-        >>> [tuple(y.shape) for y in PeLK('t', depths=(1, 1, 1, 1), kernel_size=(13, 13, 13, 13))(torch.ones(1, 3, 64, 64))]
+        >>> net = PeLK('t', depths=(1, 1, 1, 1), kernel_size=(13, 13, 13, 13))
+        >>> [tuple(y.shape) for y in net(torch.ones(1, 3, 64, 64))]
         [(1, 124, 16, 16), (1, 249, 8, 8), (1, 499, 4, 4), (1, 998, 2, 2)]
     """
 

@@ -14,8 +14,8 @@ from mmlk.registry import MODELS
 class LargeKernelConv2d(nn.Conv2d):
     """Depthwise convolution, stride 1, output the size of the input, computed by :func:`mmlk.ops.depthwise_conv2d`.
 
-    The signature and the state dict (``weight`` (C, 1, R, S), ``bias`` (C,)) are those of ``nn.Conv2d``, so it can replace one
-    and serves as ``conv_cfg=dict(type='mmlk.LargeKernelConv2d')``.
+    The signature and the state dict (``weight`` (C, 1, R, S), ``bias`` (C,)) are those of ``nn.Conv2d``, so it can
+    replace one and serves as ``conv_cfg=dict(type='mmlk.LargeKernelConv2d')``.
 
     Args:
         in_channels: Channels C.

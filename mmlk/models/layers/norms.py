@@ -13,5 +13,5 @@ MODELS.register_module('LN2d', module=LayerNorm2d)
 
 
 def build_norm(norm_cfg: dict, num_features: int) -> nn.Module:
-    """Build the norm layer of ``norm_cfg`` (such as ``dict(type='mmlk.LN2d', eps=1e-6)``) for ``num_features`` channels."""
+    """Build the layer of ``norm_cfg``, such as ``dict(type='mmlk.LN2d', eps=1e-6)``, for ``num_features`` channels."""
     return build_norm_layer(norm_cfg, num_features)[1]

@@ -13,9 +13,9 @@ from mmlk.ops import depthwise_conv2d
 class BaseMixer(Fusable, nn.Module):
     """A sum of depthwise branches on some of the channels; the others pass by.
 
-    A subclass creates its train-time parameters in :meth:`build_branches` and yields them in :meth:`branches`; forward and
-    fusion follow from that. Its ``__init__`` ends with :meth:`build`. It may route channels differently with :meth:`split` and
-    :meth:`concat`.
+    A subclass creates its train-time parameters in :meth:`build_branches` and yields them in :meth:`branches`; forward
+    and fusion follow from that. Its ``__init__`` ends with :meth:`build`. It may route channels differently with
+    :meth:`split` and :meth:`concat`.
 
     Args:
         channels: Channels of input and output.

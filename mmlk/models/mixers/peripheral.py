@@ -32,18 +32,18 @@ class KernelPositionEmbedding(nn.Module):
     def forward(self, kernel: Tensor) -> Tensor:
         """Offset (g,) that the embedding adds to a convolution with ``kernel`` (g, 1, K, K).
 
-        Eq. 3 adds h to every window, Y(x, y) = sum_ij w(i, j) * (X(x+i, y+j) + h(i, j)), at padded positions too. As h does not
-        depend on (x, y), that is conv(X, w) + <w, h>: a bias, at no cost per pixel.
+        Eq. 3 adds h to every window, Y(x, y) = sum_ij w(i, j) * (X(x+i, y+j) + h(i, j)), at padded positions too. As h
+        does not depend on (x, y), that is conv(X, w) + <w, h>: a bias, at no cost per pixel.
         """
         return (kernel.squeeze(1) * self.weight).sum((1, 2))
 
 
 @MODELS.register_module()
 class PeripheralMixer(BaseMixer):
-    """Depthwise convolution whose K x K taps share k' x k' parameters, finely at the centre and coarsely in the periphery.
+    """Depthwise K x K convolution on k' x k' parameters, shared finely at the centre, coarsely in the periphery.
 
     Equation: w[x, y] = theta[a, b] for x in the a-th and y in the b-th group of the sharing grid (Eq. 1); the first
-    ``int(partial_ratio * channels)`` channels are convolved, the others pass by and follow them in the output (Eq. 4 to 6).
+    ``int(partial_ratio * channels)`` channels are convolved, the others pass by and come after them (Eq. 4 to 6).
 
     Args:
         channels: Channels of input and output.
@@ -51,16 +51,17 @@ class PeripheralMixer(BaseMixer):
         sharing_grid: Group sizes along an axis, adding up to K; ``None`` makes the paper's.
         center_radius: Radius of the fine centre where ``sharing_grid`` is ``None``, in taps.
         partial_ratio: Share of the channels that are convolved (paper: 3/8).
-        position_embedding: ``True`` creates an own embedding; a :class:`KernelPositionEmbedding` is used without owning it, as
-            the mixers of one stage do; ``False`` has none. ``None`` is ``True`` unless ``norm_cfg`` is given.
+        position_embedding: ``True`` creates an own embedding; a :class:`KernelPositionEmbedding` is used without owning
+            it, as the mixers of one stage do; ``False`` has none. ``None`` is ``True`` unless ``norm_cfg`` is given.
         small_kernel: Edge of a parallel dense kernel trained beside the large one; ``None`` for no such branch.
         norm_cfg: BatchNorm after each convolution, such as ``dict(type='BN')``; ``None`` for none.
         deploy: Build the fused form.
         backend: Backend of the op; ``None`` takes the first that can run.
 
     Note:
-        The paper does not state whether a norm follows the convolution. The default has none, because the block's LayerNorm
-        does; and since a BatchNorm removes every constant per channel, the embedding would be inert with one and is refused.
+        The paper does not state whether a norm follows the convolution. The default has none, because the block's
+        LayerNorm does; and since a BatchNorm removes every constant per channel, the embedding would be inert with one
+        and is refused.
 
     Raises:
         ValueError: A kernel is even, the grid does not add up to K, no channel is left to convolve, or both
@@ -92,7 +93,8 @@ class PeripheralMixer(BaseMixer):
         conv_channels = int(partial_ratio * channels)
         if not 1 <= conv_channels <= channels:
             raise ValueError(
-                f'partial_ratio must leave between 1 and {channels} of {channels} channels to convolve, got {partial_ratio}'
+                f'partial_ratio must leave between 1 and {channels} of {channels} channels to convolve, got '
+                f'{partial_ratio}'
             )
         if small_kernel is not None:
             check_odd('small_kernel', (small_kernel,))
@@ -100,8 +102,8 @@ class PeripheralMixer(BaseMixer):
                 raise ValueError(f'small_kernel must not exceed kernel_size {kernel_size}, got {small_kernel}')
         if position_embedding and norm_cfg is not None:
             raise ValueError(
-                'position_embedding has no effect in front of the BatchNorm of norm_cfg, which removes every constant per '
-                f'channel; give one of them, got norm_cfg={norm_cfg}'
+                'position_embedding has no effect in front of the BatchNorm of norm_cfg, which removes every constant '
+                f'per channel; give one of them, got norm_cfg={norm_cfg}'
             )
         super().__init__(channels, (kernel_size, kernel_size), conv_channels, backend)
         self.sharing_grid = sharing_grid
@@ -156,8 +158,8 @@ class PeripheralMixer(BaseMixer):
 def _spread(weight: Tensor, grid: Sequence[int], dim: int) -> Tensor:
     """Repeat the a-th slice of ``weight`` along ``dim`` ``grid[a]`` times.
 
-    Slices and one concatenation instead of an index: the gradient is a plain sum per group, so it is deterministic on every
-    device, and no index buffer has to survive a build on the meta device.
+    Slices and one concatenation instead of an index: the gradient is a plain sum per group, so it is deterministic on
+    every device, and no index buffer has to survive a build on the meta device.
     """
     shape = list(weight.shape)
     parts = []

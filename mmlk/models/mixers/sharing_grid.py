@@ -10,9 +10,9 @@ from mmlk.ops.checks import check_odd
 def make_sharing_grid(kernel_size: int, center_radius: int = 2, base: int = 2) -> tuple[int, ...]:
     """Sizes of the groups of taps that share one parameter, along one axis.
 
-    Taps within ``center_radius`` of the centre have a parameter each; outwards the groups grow as base, base^2, ... The outermost
-    group takes what is left; a remainder smaller than half of the last full group is merged into that group instead (the paper
-    does not give its grids for K = 69; this rule reproduces every grid it does give).
+    Taps within ``center_radius`` of the centre have a parameter each; outwards the groups grow as base, base^2, ... The
+    outermost group takes what is left; a remainder smaller than half of the last full group is merged into that group
+    instead (the paper does not give its grids for K = 69; this rule reproduces every grid it does give).
 
     Args:
         kernel_size: Edge K of the kernel, odd.

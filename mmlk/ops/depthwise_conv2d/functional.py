@@ -22,7 +22,8 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
 
     Args:
         x: Feature map (N, C, H, W), any strides, float16/bfloat16/float32/float64. N may be 0.
-        weight: Kernels (C, 1, R, S), R and S odd and independent, same dtype and device as ``x``; may be larger than the map.
+        weight: Kernels (C, 1, R, S), R and S odd and independent, same dtype and device as ``x``; may be larger than
+            the map.
         bias: Offsets (C,).
         backend: Force one backend for all three passes; ``None`` takes, per pass, the first that can run.
 

@@ -1,7 +1,7 @@
 """The definition of the op, in PyTorch's own convolution.
 
-Dimensions: N batch, C channels, H W input, R S kernel. Every backend has the same three functions and is tested against these
-in float64.
+Dimensions: N batch, C channels, H W input, R S kernel. Every backend has the same three functions and is tested against
+these in float64.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from mmlk.models import make_sharing_grid
     ],
 )
 def test_grids_of_the_paper(kernel_size, center_radius, half):
-    """Half grids from the outside to the centre tap: Fig. 1b, Table 5, Table 6 and those that follow by the same rule."""
+    """Half grids from the outside to the centre tap: Fig. 1b, Tables 5 and 6, and what follows by the same rule."""
     grid = make_sharing_grid(kernel_size, center_radius)
     assert grid == half + half[-2::-1]
     assert sum(grid) == kernel_size
