@@ -45,7 +45,7 @@ def main() -> None:
             enable_deploy(cfg)
         add_outputs(cfg, args.out, args.show_dir)
         require_data(cfg, 'test_dataloader')
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, 'test_loop')
         require_checkpoint_fits(runner, args.checkpoint)
     with one_sentence():
         metrics = runner.test()

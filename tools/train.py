@@ -56,7 +56,7 @@ def main() -> None:
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else args.resume
         require_data(cfg, 'train_dataloader', 'val_dataloader')
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, 'train_loop', 'val_loop')
         if cfg.get('resume'):
             require_resumable(runner)
     with one_sentence():

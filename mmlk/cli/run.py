@@ -14,9 +14,18 @@ from mmlk.checkpoints.fit import require_fit, unwrap_state_dict
 from mmlk.errors import UsageError
 
 
-def build_runner(cfg: Config) -> Runner:
-    """The runner of a config, of the type in ``runner_type`` where there is one."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+def build_runner(cfg: Config, *loops: str) -> Runner:
+    """The runner of a config, of the type in ``runner_type`` where there is one.
+
+    Args:
+        cfg: Config.
+        *loops: Loops to build now, with their data sets, such as ``'train_loop'``. MMEngine would build them when training
+            starts; here, mistakes in them are found together with all others.
+    """
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    for loop in loops:
+        getattr(runner, loop)
+    return runner
 
 
 def enable_amp(cfg: Config) -> None:

@@ -164,18 +164,19 @@ class TestBadInput:
             ),
             ('model.backbone.kernels=5', "unexpected keyword argument 'kernels'"),
             ('model.backbone.type=mmlk.PELK', 'PELK is not in the'),
-            ('model.decode_head.in_channels=[8,16,32]', ''),
+            ('model.decode_head.in_channels=[8,16,32]', 'AssertionError; MMLK_TRACEBACK=1 shows where'),
+            ('train_dataloader.num_workers=-1', 'num_workers'),
         ],
     )
     def test_wrong_model(self, tmp_path, in_repository, option, message):
         assert message in self.train(tmp_path, option).error
 
-    def test_missing_pretrained_weights(self, tmp_path, in_repository, demo_root):
+    def test_missing_pretrained_weights(self, trained, tmp_path, in_repository, demo_root):
         # Without --demo, on the generated data, so that the config's own init_cfg stays.
         data = next(demo_root.glob('*/ADEChallengeData2016'))
         roots = [f'{name}_dataloader.dataset.data_root={data}' for name in ('train', 'val')]
         norms = ['model.decode_head.norm_cfg.type=BN', 'model.auxiliary_head.norm_cfg.type=BN']
-        error = self.train(tmp_path, *roots, *norms, 'train_dataloader.num_workers=0', demo=False).error
+        error = self.train(tmp_path, *roots, *norms, demo=False).error
         assert 'pretrained weights expected at checkpoints/pelk_t.pth, found no such file' in error
         assert 'configs/imagenet/pelk_t.py' in error
         assert '--cfg-options model.backbone.init_cfg=None' in error
