@@ -41,7 +41,12 @@ def run(command: list[str], checkout: Path, demo_root: Path) -> str:
         'MMLK_DEMO_ITERS': '2',
     }
     result = subprocess.run(
-        command, cwd=checkout, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=checkout,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     output = result.stdout.decode()
     assert result.returncode == 0, output[-5000:]
@@ -61,7 +66,13 @@ def test_quickstart(checkout, demo_root):
     """The full network at the demo's crop: trained, validated, drawn, reported."""
     output = run(['bash', '-ec', blocks('bash')[0]], checkout, demo_root)
     work_dir = checkout / 'work_dirs' / 'quickstart'
-    for row in ('iterations', 'final loss', 'mIoU (%), classes present', 'mIoU (%), far pair', 'colour of a pixel alone'):
+    for row in (
+        'iterations',
+        'final loss',
+        'mIoU (%), classes present',
+        'mIoU (%), far pair',
+        'colour of a pixel alone',
+    ):
         assert row in output
     for path in (work_dir / 'iter_2.pth', work_dir / 'predictions.png'):
         assert str(path) in output

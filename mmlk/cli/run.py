@@ -19,8 +19,8 @@ def build_runner(cfg: Config, *loops: str) -> Runner:
 
     Args:
         cfg: Config.
-        *loops: Loops to build now, with their data sets, such as ``'train_loop'``. MMEngine would build them when training
-            starts; here, mistakes in them are found together with all others.
+        *loops: Loops to build now, with their data sets, such as ``'train_loop'``. MMEngine would build them when
+            training starts; here, mistakes in them are found together with all others.
     """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     for loop in loops:

@@ -4,4 +4,4 @@ from importlib.util import find_spec
 
 # mmseg is one of three hosts and may be absent; the generators below `demo` do not need it.
 if find_spec('mmseg') is not None:
-    from .demo import metrics  # noqa: F401
+    from mmlk.datasets.demo import metrics  # noqa: F401

@@ -11,8 +11,8 @@ from mmlk.errors import UsageError
 #: What the folder in ``data_root`` looks like, by dataset class.
 LAYOUTS = {
     'ADE20KDataset': (
-        'images/{training,validation}/*.jpg and annotations/{training,validation}/*.png (label 0 = ignored, 1 to 150), as '
-        'ADEChallengeData2016.zip unpacks'
+        'images/{training,validation}/*.jpg and annotations/{training,validation}/*.png (label 0 = ignored, 1 to 150), '
+        'as ADEChallengeData2016.zip unpacks'
     ),
     'ImageNet': 'train/<class>/*.JPEG and val/<class>/*.JPEG, a folder per class such as n01440764',
 }
@@ -41,8 +41,8 @@ def require_data(cfg: Config, *dataloaders: str) -> None:
                 problem = 'found no such folder' if not folder.is_dir() else 'the folder is empty'
                 layout = f'; {kind} wants {LAYOUTS[kind]} in {dataset.data_root}' if kind in LAYOUTS else ''
                 raise UsageError(
-                    f'{name} expects data in {folder}: {problem}{layout}; put or link the data there, or try the command '
-                    f'with --demo, which generates a small set'
+                    f'{name} expects data in {folder}: {problem}{layout}; put or link the data there, or try the '
+                    f'command with --demo, which generates a small set'
                 )
         if kind == 'ADE20KDataset':
             _require_pairs(name, *_folders(dataset))

@@ -217,3 +217,17 @@ def test_help_has_examples(tool):
     result = run_tool(tool, '--help')
     assert result.code == 0
     assert f'examples:\n  python tools/{tool} ' in result.out
+
+
+def test_report_of_something_else(tmp_path):
+    error = run_tool('quickstart_report.py', str(tmp_path)).error
+    assert error == f'expected the work directory of a training run, found no logged run in {tmp_path}'
+
+
+def test_report_of_an_unfinished_run(tmp_path):
+    log = tmp_path / '20260101_000000' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"loss": 1.5, "lr": 0.1, "step": 3}\n')
+    assert run_tool('quickstart_report.py', str(tmp_path)).error.startswith(
+        'expected a finished run, found no checkpoint'
+    )
