@@ -84,20 +84,33 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
                 )
         return fields | {name: value for name, value in overrides.items() if value is not None}
 
-    def finish(self, channels: Sequence[int]) -> None:
-        """Add the norms of the outputs ((C,) channels per stage), initialise, freeze."""
+    def finish(self, channels: Sequence[int], output_norms: bool = True) -> None:
+        """Add the norms of the outputs, initialise, freeze.
+
+        Args:
+            channels: Channels per stage.
+            output_norms: Norm each returned map, as the authors of most families do downstream.
+        """
         self.channels = tuple(channels)
         if self.final_norm:
             self.norm = build_norm(self.norm_cfg, channels[-1])
-        else:
+        elif output_norms:
             for index in self.out_indices:
                 self.add_module(f'norm{index}', build_norm(self.norm_cfg, channels[index]))
+        self.reset_parameters()
+        self._freeze_stages()
+
+    def reset_parameters(self) -> None:
+        """Initialise convolutions and linear layers: truncated normal, std 0.02, biases 0."""
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        self._freeze_stages()
+
+    def pool(self, x: Tensor) -> Tensor:
+        """The vector (N, C_4) of ``final_norm``: the norm of the mean over the map."""
+        return self.norm(x.mean((2, 3), keepdim=True)).flatten(1)
 
     def init_weights(self) -> None:
         """Load the checkpoint of ``init_cfg``, which must hold every weight but the norms of the outputs.
@@ -122,9 +135,10 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
             if index not in self.out_indices:
                 continue
             if self.final_norm:
-                outputs.append(self.norm(x.mean((2, 3), keepdim=True)).flatten(1))
+                outputs.append(self.pool(x))
             else:
-                outputs.append(getattr(self, f'norm{index}')(x))
+                norm = getattr(self, f'norm{index}', None)
+                outputs.append(x if norm is None else norm(x))
         return tuple(outputs)
 
     def train(self, mode: bool = True) -> BaseLargeKernelBackbone:

@@ -43,10 +43,10 @@ class BaseMixer(Fusable, nn.Module):
         self.backend = backend
         self.reparam_convs: nn.ModuleList | None = None
 
-    def build(self, deploy: bool) -> None:
-        """Create the train-time branches, or the fused form with uninitialised weights to load into."""
+    def build(self, deploy: bool | str) -> None:
+        """Create the train-time branches, or a fused form (by name, or the preferred one) with weights to be loaded."""
         if deploy:
-            self.reparam_convs = self._make_deploy_convs(self.forms[0])
+            self.reparam_convs = self._make_deploy_convs(self._resolve_form('auto' if deploy is True else deploy))
         else:
             self.build_branches()
 
