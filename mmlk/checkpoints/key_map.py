@@ -1,6 +1,6 @@
 """Names of weights in the authors' files and in ours, as tables.
 
-A rule is a pair of templates, one of the authors' key and one of ours, with the same fields: ``{s}`` stands for a number,
+A rule is a pair of templates, one of the authors' key and one of ours, with the same fields: ``{s}`` is a number,
 ``{rest*}`` for anything. Because both sides hold the same fields, every rule can be read in both directions.
 """
 
@@ -49,7 +49,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class KeyMap:
-    """The table of one authors' repository. Our side is named as in a bare backbone; a classifier's head is ``head.fc``.
+    """The table of one authors' repository. Ours are a bare backbone's names; a classifier's head is ``head.fc``.
 
     Attributes:
         family: Name of the table, as ``--family`` takes it.
