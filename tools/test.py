@@ -32,10 +32,11 @@ def main() -> None:
     args = parse_args()
     with one_sentence(*BUILD_ERRORS):
         from mmlk.cli.config import load_config
-        from mmlk.cli.run import build_runner, require_checkpoint_fits
+        from mmlk.cli.run import build_runner, require_checkpoint_fits, require_file
         from mmlk.cli.testing import add_outputs, enable_deploy, enable_tta, write_metrics
         from mmlk.datasets.layout import require_data
 
+        require_file(args.checkpoint)
         cfg = load_config(args)
         cfg.load_from = args.checkpoint
         cfg.resume = False

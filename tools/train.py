@@ -36,7 +36,7 @@ def main() -> None:
     args = parse_args()
     with one_sentence(*BUILD_ERRORS):
         from mmlk.cli.config import load_config
-        from mmlk.cli.run import build_runner, enable_amp, require_resumable
+        from mmlk.cli.run import build_runner, enable_amp, require_file, require_resumable
         from mmlk.cli.summary import print_table, read_summary, summary_rows
         from mmlk.datasets.layout import require_data
         from mmlk.errors import UsageError
@@ -54,6 +54,8 @@ def main() -> None:
             cfg.auto_scale_lr.enable = True
         if args.resume is not None:
             cfg.resume = True
+            if args.resume != 'auto':
+                require_file(args.resume)
             cfg.load_from = None if args.resume == 'auto' else args.resume
         require_data(cfg, 'train_dataloader', 'val_dataloader')
         runner = build_runner(cfg, 'train_loop', 'val_loop')

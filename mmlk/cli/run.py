@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -41,6 +43,12 @@ def enable_amp(cfg: Config) -> None:
         raise UsageError(f'--amp works with optim_wrapper.type OptimWrapper, got {kind}')
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def require_file(checkpoint: str) -> None:
+    """Raise ``UsageError`` if a checkpoint on this machine is not there; asked before anything is built."""
+    if '://' not in checkpoint and not os.path.isfile(os.path.expanduser(checkpoint)):
+        raise UsageError(f'expected a checkpoint file, found none at {checkpoint}; correct the path')
 
 
 def require_checkpoint_fits(runner: Runner, checkpoint: str) -> None:

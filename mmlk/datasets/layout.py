@@ -12,7 +12,7 @@ from mmlk.errors import UsageError
 LAYOUTS = {
     'ADE20KDataset': (
         'images/{training,validation}/*.jpg and annotations/{training,validation}/*.png (label 0 = ignored, 1 to 150), '
-        'as ADEChallengeData2016.zip unpacks'
+        'as the archive of SceneParse150 unpacks'
     ),
     'ImageNet': 'train/<class>/*.JPEG and val/<class>/*.JPEG, a folder per class such as n01440764',
 }
@@ -39,7 +39,7 @@ def require_data(cfg: Config, *dataloaders: str) -> None:
         for folder in _folders(dataset):
             if not folder.is_dir() or next(folder.iterdir(), None) is None:
                 problem = 'found no such folder' if not folder.is_dir() else 'the folder is empty'
-                layout = f'; {kind} wants {LAYOUTS[kind]} in {dataset.data_root}' if kind in LAYOUTS else ''
+                layout = f'; {kind} wants in {dataset.data_root} {LAYOUTS[kind]}' if kind in LAYOUTS else ''
                 raise UsageError(
                     f'{name} expects data in {folder}: {problem}{layout}; put or link the data there, or try the '
                     f'command with --demo, which generates a small set'

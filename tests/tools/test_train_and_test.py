@@ -201,6 +201,7 @@ class TestBadInput:
         assert '--amp needs a CUDA device, found none' in self.train(tmp_path, arguments=['--amp']).error
 
     def test_wrong_flags(self, tmp_path, in_repository):
+        (tmp_path / 'x.pth').touch()
         command = [CONFIG, tmp_path / 'x.pth', '--demo', '--work-dir', tmp_path / 'wd']
         assert '--out must end in .json (metrics) or .pkl' in run_tool('test.py', *command, '--out', 'a.txt').error
         result = run_tool('train.py', CONFIG, '--frobnicate')
