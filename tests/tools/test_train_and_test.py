@@ -83,6 +83,17 @@ def test_resume_after_kill(trained, tmp_path, in_repository):
     assert a['param_schedulers'] == b['param_schedulers']
 
 
+def test_scaled_rate_without_validation(tmp_path, in_repository, monkeypatch):
+    monkeypatch.setenv('MMLK_DEMO_ITERS', '3')
+    result = run_tool('train.py', *demo_command(tmp_path), '--no-validate', '--auto-scale-lr')
+    assert result.code == 0, result.err
+    (run,) = scalars(tmp_path)
+    assert [r['step'] for r in run] == [1, 2, 3]
+    # The demo's 2e-3 is meant for the recipe's batch of 16; this one has 4.
+    assert max(r['lr'] for r in run) == pytest.approx(2e-3 * 4 / 16)
+    assert 'mIoU' not in result.out.split('trained configs')[1]
+
+
 def load(path):
     from mmengine.runner.checkpoint import CheckpointLoader
 
