@@ -60,7 +60,7 @@ def main() -> None:
         require_data(cfg, 'train_dataloader', 'val_dataloader')
         runner = build_runner(cfg, 'train_loop', 'val_loop')
         if cfg.get('resume'):
-            require_resumable(runner)
+            require_resumable(runner, cfg.load_from)
     with one_sentence():
         runner.train()
         if runner.rank == 0:

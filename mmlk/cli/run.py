@@ -62,9 +62,14 @@ def require_checkpoint_fits(runner: Runner, checkpoint: str) -> None:
     require_fit(_bare(runner.model), weights, checkpoint)
 
 
-def require_resumable(runner: Runner) -> None:
-    """Raise if the run is to resume from a checkpoint of another network; nothing to check where it starts afresh."""
-    checkpoint = runner._load_from or find_latest_checkpoint(runner.work_dir)
+def require_resumable(runner: Runner, checkpoint: str | None) -> None:
+    """Raise if a run is to resume from a checkpoint of another network; nothing to check where it starts afresh.
+
+    Args:
+        runner: The runner.
+        checkpoint: What to resume from, or ``None`` for the last checkpoint of the work directory, if any.
+    """
+    checkpoint = checkpoint or find_latest_checkpoint(runner.work_dir)
     if checkpoint is not None:
         require_checkpoint_fits(runner, checkpoint)
 
