@@ -39,7 +39,8 @@ def randomise(model: nn.Module) -> nn.Module:
     """Give norms, layer scales and biases values as after training, so that forgetting one shows."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim == 1:
+            # A GRN has the authors' (1, 1, 1, C).
+            if parameter.ndim == 1 or 'grn.' in name:
                 parameter.normal_(1.0 if name.endswith(('weight', 'gamma')) else 0.0, 0.3)
         for module in model.modules():
             if isinstance(module, _BatchNorm):

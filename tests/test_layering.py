@@ -19,10 +19,10 @@ ALLOWED = {
     'mmlk.registry': set(),
     'mmlk.compat': {'mmlk.errors', 'mmlk.version'},
     'mmlk.ops': set(),
-    'mmlk.checkpoints': {'mmlk.compat', 'mmlk.errors'},
+    'mmlk.checkpoints': {'mmlk.compat', 'mmlk.errors', 'mmlk.registry', 'mmlk.version'},
     'mmlk.models': {'mmlk.models.backbones', 'mmlk.models.layers', 'mmlk.models.mixers', 'mmlk.models.reparam'},
     'mmlk.models.reparam': set(),
-    'mmlk.models.layers': {'mmlk.ops', 'mmlk.registry'},
+    'mmlk.models.layers': {'mmlk.models.reparam', 'mmlk.ops', 'mmlk.registry'},
     'mmlk.models.mixers': {'mmlk.models.layers', 'mmlk.models.reparam', 'mmlk.ops', 'mmlk.registry'},
     'mmlk.models.backbones': {
         'mmlk.checkpoints',

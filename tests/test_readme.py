@@ -95,8 +95,10 @@ def test_layers_alone(checkout, demo_root):
     assert 'torch.Size([1, 64, 14, 14])' in run([sys.executable, '-c', blocks('python')[1]], checkout, demo_root)
 
 
-@pytest.mark.parametrize('page', ['README.md', 'docs/design.md', 'docs/pelk.md', 'docs/environment.md'])
+@pytest.mark.parametrize(
+    'page', [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r'\]\(([^)#]+)\)', (ROOT / page).read_text()):
+    for target in re.findall(r'\]\(([^)#]+)\)', page.read_text()):
         if '://' not in target:
-            assert (ROOT / page).parent.joinpath(target).exists(), target
+            assert page.parent.joinpath(target).exists(), target

@@ -57,7 +57,7 @@ def require_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, op
         if key in weights and weights[key].shape != own[key].shape
     ]
     problems = [
-        f'{len(keys)} {what} ({_some(keys)})'
+        f'{len(keys)} {what} ({some(keys)})'
         for keys, what in ((missing, 'keys missing'), (unexpected, 'keys unexpected'), (shapes, 'of another shape'))
         if keys
     ]
@@ -109,7 +109,8 @@ def missing_weights_message(checkpoint: str) -> str:
     )
 
 
-def _some(items: list[str], limit: int = 3) -> str:
+def some(items: list[str], limit: int = 3) -> str:
+    """The first few items, and how many more there are."""
     more = f', and {len(items) - limit} more' if len(items) > limit else ''
     return ', '.join(items[:limit]) + more
 

@@ -84,6 +84,15 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
                 )
         return fields | {name: value for name, value in overrides.items() if value is not None}
 
+    @staticmethod
+    def check_body(depths: Sequence[int], channels: Sequence[int], drop_path_rate: float) -> None:
+        """Raise ``ValueError`` unless there are four depths and widths, and the rate is a probability below 1."""
+        for name, values in (('depths', depths), ('channels', channels)):
+            if len(values) != 4 or any(value < 1 for value in values):
+                raise ValueError(f'{name} must hold four positive integers, one per stage, got {tuple(values)}')
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
+
     def finish(self, channels: Sequence[int], output_norms: bool = True) -> None:
         """Add the norms of the outputs, initialise, freeze.
 
@@ -186,17 +195,22 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
         if match is None:
             return depth_count - 1, depth_count
         is_stage, stage, block = match[1] == 'stages', int(match[2]), int(match[3] or 0)
-        if decay_type == 'stage_wise':
-            return (stage + 1 if is_stage else 0), depth_count
+        depth_of = self.stage_wise_depth if decay_type == 'stage_wise' else self.layer_wise_depth
+        return depth_of(is_stage, stage, block, num_layers), depth_count
+
+    def stage_wise_depth(self, is_stage: bool, stage: int, block: int, num_layers: int) -> int:
+        """Depth of a parameter of ``stages[stage].blocks[block]`` or, without ``is_stage``, of the down-sampling."""
+        return stage + 1 if is_stage else 0
+
+    def layer_wise_depth(self, is_stage: bool, stage: int, block: int, num_layers: int) -> int:
+        """Depth of a parameter of ``stages[stage].blocks[block]`` or, without ``is_stage``, of the down-sampling."""
         if stage == 0:
-            depth = int(is_stage)
-        elif stage == 1:
-            depth = 2
-        elif stage == 2:
-            depth = 3 + block // 3
-        else:
-            depth = num_layers
-        return depth, depth_count
+            return int(is_stage)
+        if stage == 1:
+            return 2
+        if stage == 2:
+            return 3 + block // 3
+        return num_layers
 
     def _freeze_stages(self) -> None:
         frozen: list[nn.Module] = []

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from timm.layers import DropPath, LayerScale, Mlp
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmlk.models.backbones.base import BaseLargeKernelBackbone
-from mmlk.models.layers import build_norm
+from mmlk.models.layers import build_norm, checkpointed
 from mmlk.models.reparam import Fusable
 
 
@@ -47,6 +46,13 @@ class ConvNeXtStyleBlock(nn.Module):
         return x + self.drop_path(y)
 
 
+def convnext_downsample(stage: int, in_channels: int, channels: int, norm_cfg: dict) -> nn.Sequential:
+    """What is before a stage: 4 x 4 stride 4 and norm before the first, norm and 2 x 2 stride 2 before the others."""
+    if stage == 0:
+        return nn.Sequential(nn.Conv2d(in_channels, channels, 4, stride=4), build_norm(norm_cfg, channels))
+    return nn.Sequential(build_norm(norm_cfg, in_channels), nn.Conv2d(in_channels, channels, 2, stride=2))
+
+
 class ConvNeXtStyleStage(Fusable, nn.Module):
     """Blocks of one resolution, and what their mixers share.
 
@@ -67,21 +73,19 @@ class ConvNeXtStyleStage(Fusable, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
-            if self.with_cp and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = checkpointed(block, x) if self.with_cp else block(x)
         return x
 
     def switch_to_deploy(self, form: str = 'auto') -> None:
-        """Fuse the mixers, then drop what they shared."""
-        for block in self.blocks:
-            block.mixer.switch_to_deploy(form)
+        """Fuse every part of the blocks, then drop what the mixers shared."""
+        for module in list(self.blocks.modules()):
+            if isinstance(module, Fusable):
+                module.switch_to_deploy(form)
         self.shared.clear()
 
 
 class ConvNeXtStyleBackbone(BaseLargeKernelBackbone):
-    """Stem 4 x 4 stride 4 and norm, norm and 2 x 2 stride 2 between stages, one residual branch per block.
+    """Stages of blocks with one mixer each; by default ConvNeXt's blocks and down-sampling layers.
 
     Args:
         make_stage: Called with the stage index (0 to 3), its channels and depth; returns the mixers of its blocks and,
@@ -93,6 +97,9 @@ class ConvNeXtStyleBackbone(BaseLargeKernelBackbone):
         layer_scale_init_value: Initial layer scale; 0 or less for none.
         norm_cfg: Every norm of the body and its outputs.
         with_cp: Activation checkpointing per block.
+        make_block: Called with channels, mixer, norm, drop path rate and initial layer scale; returns the block.
+        make_downsample: Called with the stage index, input and output channels and norm; returns the layers before the
+            stage.
         **base: Arguments of :class:`BaseLargeKernelBackbone`.
     """
 
@@ -106,27 +113,19 @@ class ConvNeXtStyleBackbone(BaseLargeKernelBackbone):
         layer_scale_init_value: float,
         norm_cfg: dict,
         with_cp: bool,
+        make_block: Callable[[int, nn.Module, dict, float, float], nn.Module] = ConvNeXtStyleBlock,
+        make_downsample: Callable[[int, int, int, dict], nn.Module] = convnext_downsample,
         **base,
     ) -> None:
         super().__init__(norm_cfg=norm_cfg, **base)
-        for name, values in (('depths', depths), ('channels', channels)):
-            if len(values) != 4 or any(value < 1 for value in values):
-                raise ValueError(f'{name} must hold four positive integers, one per stage, got {tuple(values)}')
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
+        self.check_body(depths, channels, drop_path_rate)
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist())
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
         for stage, (depth, width) in enumerate(zip(depths, channels, strict=True)):
-            if stage == 0:
-                layers = [nn.Conv2d(in_channels, width, 4, stride=4), build_norm(norm_cfg, width)]
-            else:
-                previous = channels[stage - 1]
-                layers = [build_norm(norm_cfg, previous), nn.Conv2d(previous, width, 2, stride=2)]
-            self.downsample_layers.append(nn.Sequential(*layers))
+            previous = channels[stage - 1] if stage else in_channels
+            self.downsample_layers.append(make_downsample(stage, previous, width, norm_cfg))
             mixers, shared = make_stage(stage, width, depth)
-            blocks = [
-                ConvNeXtStyleBlock(width, mixer, norm_cfg, next(rates), layer_scale_init_value) for mixer in mixers
-            ]
+            blocks = [make_block(width, mixer, norm_cfg, next(rates), layer_scale_init_value) for mixer in mixers]
             self.stages.append(ConvNeXtStyleStage(blocks, shared, with_cp))
         self.finish(channels)

@@ -78,6 +78,10 @@ class BaseMixer(Fusable, nn.Module):
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f'{type(self).__name__} expects (N, {self.channels}, H, W), got {tuple(x.shape)}')
         x, passed = self.split(x)
+        return self.concat(self.mix(x), passed)
+
+    def mix(self, x: Tensor) -> Tensor:
+        """The sum of the convolutions, of the channels that go through the kernel only."""
         if self.reparam_convs is not None:
             outputs = [conv(x) for conv in self.reparam_convs]
         else:
@@ -85,7 +89,7 @@ class BaseMixer(Fusable, nn.Module):
             for kernel, bias, norm in self.branches():
                 y = depthwise_conv2d(x, kernel, bias, backend=self.backend)
                 outputs.append(y if norm is None else norm(y))
-        return self.concat(sum(outputs[1:], outputs[0]), passed)
+        return sum(outputs[1:], outputs[0])
 
     @torch.no_grad()
     def fused_kernel_bias(self, form: str = 'auto') -> list[tuple[Tensor, Tensor]]:

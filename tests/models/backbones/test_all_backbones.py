@@ -14,12 +14,38 @@ from mmlk.registry import MODELS as MMLK_MODELS
 #: The smallest network of each family that still takes every code path.
 TINY = {
     'PeLK': dict(arch='t', depths=(1, 1, 4, 1), width_factor=1 / 6, kernel_size=(13, 13, 9, 7), center_radius=1),
+    'SLaK': dict(arch='t', depths=(1, 1, 4, 1), width_factor=1 / 6, kernel_size=(13, 13, 9, 7, 5)),
+    'RepLKNet': dict(arch='31b', depths=(1, 1, 2, 1), channels=(8, 16, 24, 32), kernel_size=(13, 13, 9, 7)),
+    'ShiftWiseNet': dict(
+        arch='v2_t', depths=(1, 1, 4, 1), base_channels=(24, 32, 40, 48), kernel_size=(13, 13, 9, 7, 3)
+    ),
+    'UniRepLKNet': dict(arch='t', depths=(1, 1, 3, 1), channels=(24, 32, 40, 48), kernel_size=(3, 13, (9, 5), 7)),
 }
 VARIANTS = {
     'PeLK': [
         dict(),
         dict(conv_norm_cfg=dict(type='BN'), small_kernel=5),
         dict(norm_cfg=dict(type='BN'), layer_scale_init_value=0.5, position_embedding=False, partial_ratio=1.0),
+    ],
+    'SLaK': [
+        dict(),
+        dict(decompose=False),
+        dict(kernel_size=(9, 7, 7, 7, 100)),
+        dict(norm_cfg=dict(type='BN'), layer_scale_init_value=0, conv_norm_cfg=None),
+    ],
+    'RepLKNet': [
+        dict(),
+        dict(small_kernel=None, dw_ratio=1.5, norm_intermediate_features=True),
+    ],
+    'ShiftWiseNet': [
+        dict(),
+        dict(version='v1', norm_cfg=dict(type='BN')),
+        dict(version='v1', conv_norm_cfg=None, ghost_ratio=0.0),
+        dict(kernel_size=(13, 11, 9, 7, 5), num_paths=1, num_arrangements=1, layer_scale_init_value=0),
+    ],
+    'UniRepLKNet': [
+        dict(),
+        dict(layer_norm_cfg=dict(type='BN'), layer_scale_init_value=0, kernel_size=(5, 17, 11, 3)),
     ],
 }
 CASES = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
@@ -76,8 +102,8 @@ class TestEveryVariant:
                 assert torch.equal(a, d)
         for mixer in (module for module in fused.modules() if isinstance(module, BaseMixer)):
             assert {key.split('.')[0] for key in mixer.state_dict()} == {'reparam_convs'}
-            size = mixer.kernel_size[0] * mixer.kernel_size[1]
-            assert sum(p.numel() for p in mixer.parameters()) == mixer.conv_channels * (size + 1)
+            sizes = [r * s + 1 for r, s in mixer.deploy_kernel_sizes(mixer.forms[0])]
+            assert sum(p.numel() for p in mixer.parameters()) == mixer.conv_channels * sum(sizes)
         assert not any('position_embedding' in key for key in fused.state_dict())
 
     def test_hooks_see_the_output_before_its_norm(self, name, variant):
@@ -86,7 +112,8 @@ class TestEveryVariant:
         net.stages[3].register_forward_hook(lambda module, inputs, output: seen.append(output))
         x = torch.randn(1, 3, 64, 64)
         outputs = net(x)
-        assert torch.equal(net.norm3(seen[0]), outputs[3])
+        norm = getattr(net, 'norm3', nn.Identity())
+        assert torch.equal(norm(seen[0]), outputs[3])
         switch_to_deploy(net)(x)
         assert relative_error(seen[1], seen[0]) <= FUSION_NETWORK[torch.float32]
 
@@ -103,10 +130,13 @@ class TestCommonArguments:
             torch.manual_seed(1)
             y = net(x)[-1]
             y.square().sum().backward()
-            results.append((y, [p.grad for p in net.parameters() if p.grad is not None]))
+            results.append((y, [p.grad for p in net.parameters() if p.grad is not None], dict(net.named_buffers())))
         assert torch.equal(results[0][0], results[1][0])
         for a, b in zip(results[0][1], results[1][1], strict=True):
             assert torch.equal(a, b)
+        # A BatchNorm sees the batch once, not again when activations are recomputed.
+        for key, buffer in results[0][2].items():
+            assert torch.equal(results[1][2][key], buffer), key
 
     @pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 3, 4])
     def test_frozen_stages(self, name, frozen_stages):
@@ -127,7 +157,9 @@ class TestCommonArguments:
             assert net.stages[0].training
 
     def test_norm_cfg_is_used(self, name):
-        kinds = {type(module) for module in build(name, norm_cfg=dict(type='BN')).modules()}
+        # UniRepLKNet's LayerNorms have an argument of their own.
+        own = {'UniRepLKNet': dict(layer_norm_cfg=dict(type='BN'))}.get(name, {})
+        kinds = {type(module) for module in build(name, norm_cfg=dict(type='BN'), **own).modules()}
         assert nn.BatchNorm2d in kinds
         assert not any(issubclass(kind, nn.LayerNorm) for kind in kinds)
 
@@ -140,20 +172,27 @@ class TestCommonArguments:
             assert torch.equal(a, b)
 
     def test_final_norm(self, name):
-        """The authors' classifiers: mean over the map, then LayerNorm."""
+        """The authors' classifiers: mean over the map, then LayerNorm; RepLKNet's BatchNorm comes before the mean."""
         net = randomise(build(name, final_norm=True)).eval()
         last = []
         net.stages[3].register_forward_hook(lambda module, inputs, output: last.append(output))
         (vector,) = net(torch.randn(2, 3, 64, 64))
-        expected = nn.functional.layer_norm(
-            last[0].mean((2, 3)), net.channels[3:], net.norm.weight, net.norm.bias, 1e-6
-        )
+        if name == 'RepLKNet':
+            expected = net.norm(last[0]).mean((2, 3))
+        else:
+            expected = nn.functional.layer_norm(
+                last[0].mean((2, 3)), net.channels[3:], net.norm.weight, net.norm.bias, 1e-6
+            )
         assert vector.shape == (2, net.channels[3])
         assert torch.allclose(vector, expected, atol=1e-6)
 
     def test_drop_path_grows_linearly(self, name):
         net = build(name, drop_path_rate=0.3)
         rates = [getattr(block.drop_path, 'drop_prob', 0.0) for stage in net.stages for block in stage.blocks]
+        if name == 'RepLKNet':
+            # A block with the large kernel and the ConvFFN behind it share a rate.
+            assert rates[::2] == rates[1::2]
+            rates = rates[::2]
         assert rates == pytest.approx(torch.linspace(0, 0.3, len(rates)).tolist())
 
     def test_building_changes_no_global_state(self, name):
@@ -164,10 +203,10 @@ class TestCommonArguments:
     @pytest.mark.parametrize(
         ('change', 'error', 'message'),
         [
-            (dict(arch='xxl'), ValueError, r"arch of \w+ must be one of \['b'.*got 'xxl'"),
+            (dict(arch='xxl'), ValueError, r"arch of \w+ must be one of \[.*got 'xxl'"),
             (dict(arch=dict(depths=(1, 1, 1, 1))), ValueError, r"arch of \w+ must have the fields .*got \['depths'\]"),
-            (dict(kernel_size=(13, 12, 9, 7)), ValueError, 'positive odd edges.*got 12'),
-            (dict(kernel_size=(13, 13, 9)), ValueError, 'kernel_size must hold four entries'),
+            (dict(kernel_size=(13, 12, 9, 7)), ValueError, 'positive odd edges.*got 12|must hold five entries'),
+            (dict(kernel_size=(13, 13, 9)), ValueError, 'kernel_size must hold (four|five) entries'),
             (dict(depths=(1, 1, 0, 1)), ValueError, r'depths must hold four positive integers.*\(1, 1, 0, 1\)'),
             (dict(kernel=5), TypeError, "unexpected keyword argument 'kernel'"),
             (dict(out_indices=(0, 4)), ValueError, r'out_indices must name stages 0 to 3, got \(0, 4\)'),
