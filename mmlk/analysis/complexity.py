@@ -50,6 +50,10 @@ def count_macs(model: nn.Module, run: Callable[[nn.Module], object]) -> int:
         nonlocal total
         total += output.numel() * conv.weight[0].numel()
 
+    def count_transposed(conv: nn.ConvTranspose2d, inputs, output: torch.Tensor) -> None:
+        nonlocal total
+        total += inputs[0].numel() * conv.weight[0].numel()
+
     def count_linear(linear: nn.Linear, inputs, output: torch.Tensor) -> None:
         nonlocal total
         total += output.numel() * linear.in_features
@@ -58,6 +62,8 @@ def count_macs(model: nn.Module, run: Callable[[nn.Module], object]) -> int:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             handles.append(module.register_forward_hook(count_conv))
+        elif isinstance(module, nn.ConvTranspose2d):
+            handles.append(module.register_forward_hook(count_transposed))
         elif isinstance(module, nn.Linear):
             handles.append(module.register_forward_hook(count_linear))
     try:
@@ -116,3 +122,49 @@ def segmentor_complexity(
     if getattr(model, 'auxiliary_head', None) is not None:
         total += Complexity(count_params(model.auxiliary_head), 0)
     return total
+
+
+def detector_complexity(
+    model: nn.Module,
+    input_size: tuple[int, int] = (800, 1280),
+    density: float = 1.0,
+    box_rois: int = 1000,
+    mask_rois: int = 100,
+) -> Complexity:
+    """Size of an mmdet two-stage detector as the COCO tables count it.
+
+    Backbone times ``density`` plus neck, RPN, the box heads on ``box_rois`` regions and the mask heads on ``mask_rois``, of every
+    stage of a cascade.
+
+    Args:
+        model: ``CascadeRCNN``, ``MaskRCNN`` or ``FasterRCNN`` with an mmlk backbone in train form.
+        input_size: (H, W) in pixels; the tables' 1280 x 800 is (800, 1280) here.
+        density: Share of the backbone's weights that is not zero.
+        box_rois: Regions that each box head sees.
+        mask_rois: Regions that each mask head sees.
+    """
+    total = backbone_complexity(model.backbone, input_size, density)
+    features = merged_on_meta(model.backbone)(torch.empty(1, 3, *input_size, device='meta'))
+    neck = copy.deepcopy(model.neck).to('meta').eval()
+    total += Complexity(count_params(neck), count_macs(neck, lambda net: net(features)))
+    pyramid = neck(features)
+    rpn = copy.deepcopy(model.rpn_head).to('meta').eval()
+    total += Complexity(count_params(rpn), count_macs(rpn, lambda net: net(pyramid)))
+    roi_head = model.roi_head
+    for kind, rois in (('bbox', box_rois), ('mask', mask_rois)):
+        for extractor, head in zip(
+            _as_list(getattr(roi_head, f'{kind}_roi_extractor', None)),
+            _as_list(getattr(roi_head, f'{kind}_head', None)),
+        ):
+            head = copy.deepcopy(head).to('meta').eval()
+            size = extractor.roi_layers[0].output_size
+            regions = torch.empty(rois, extractor.out_channels, *size, device='meta')
+            macs = count_macs(head, lambda net, regions=regions: net(regions))
+            total += Complexity(count_params(head), macs)
+    return total
+
+
+def _as_list(modules: nn.Module | nn.ModuleList | None) -> list[nn.Module]:
+    if modules is None:
+        return []
+    return list(modules) if isinstance(modules, nn.ModuleList) else [modules]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -92,13 +93,15 @@ class Fusable:
         raise NotImplementedError
 
 
-def switch_to_deploy(model: nn.Module, form: str = 'auto') -> nn.Module:
+def switch_to_deploy(model: nn.Module, form: str = 'auto', deep: bool = False) -> nn.Module:
     """Fuse, in place, every part of ``model`` that can be fused; a second call changes nothing.
 
     Args:
         model: Any module: a mixer, a backbone, a classifier, a segmentor, a detector.
         form: ``'dense'`` (one kernel), ``'strips'`` (a vertical and a horizontal one) or ``'auto'`` (what the mixer
             prefers).
+        deep: Fold every remaining BatchNorm that directly follows a convolution as well, heads of other toolboxes
+            included. Such a model has other keys than one built with ``deploy=True``.
 
     Returns:
         ``model``, in evaluation mode: fused convolutions are not trained further.
@@ -111,4 +114,11 @@ def switch_to_deploy(model: nn.Module, form: str = 'auto') -> nn.Module:
     for module in list(model.modules()):
         if isinstance(module, Fusable):
             module.switch_to_deploy(form)
-    return model.eval()
+    model.eval()
+    if deep:
+        # Here, because it is the only thing in this file that needs mmcv.
+        from mmcv.cnn import fuse_conv_bn
+
+        with torch.no_grad():
+            fuse_conv_bn(model)
+    return model

@@ -1,8 +1,12 @@
+import copy
+
 import pytest
 import torch
-from numerics import assert_close, randomise
+from mmengine.registry import MODELS, init_default_scope
+from numerics import FUSION_NETWORK, assert_close, randomise, relative_error
 from torch import nn
 
+import mmlk  # noqa: F401
 from mmlk.models.reparam import Branch, fold_norm, merge_branches, pad_kernel, switch_to_deploy
 
 
@@ -54,3 +58,45 @@ def test_switch_to_deploy_leaves_other_models_alone():
     assert set(model.state_dict()) == keys
     with pytest.raises(ValueError, match="form must be one of .* got 'round'"):
         switch_to_deploy(model, 'round')
+
+
+class TestDeep:
+    """Every BatchNorm behind a convolution goes; those elsewhere stay, and the outputs do too."""
+
+    def check(self, model, run, left):
+        model = randomise(model.double()).eval()
+        fused = switch_to_deploy(copy.deepcopy(model), deep=True)
+        for a, b in zip(run(fused), run(model), strict=True):
+            assert relative_error(a, b) <= FUSION_NETWORK[torch.float64]
+        norms = [name for name, module in fused.named_modules() if isinstance(module, nn.BatchNorm2d)]
+        assert all(left in name for name in norms), norms
+        twice = switch_to_deploy(copy.deepcopy(fused), deep=True)
+        assert all(torch.equal(a, b) for a, b in zip(run(twice), run(fused), strict=True))
+        return norms
+
+    def test_backbone(self):
+        net = MODELS.build(
+            dict(type='mmlk.RepLKNet', arch='31b', depths=(1, 1, 1, 1), channels=(8, 8, 8, 8), kernel_size=(7, 7, 7, 7))
+        )
+        x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+        # The norms in front of each block follow no convolution.
+        assert len(self.check(net, lambda net: net(x), 'norm')) == 8
+
+    def test_segmentor(self):
+        init_default_scope('mmseg')
+        model = MODELS.build(
+            dict(
+                type='EncoderDecoder',
+                backbone=dict(type='mmlk.PeLK', depths=(1, 1, 1, 1), width_factor=1 / 12, kernel_size=(7, 7, 7, 7)),
+                decode_head=dict(
+                    type='UPerHead',
+                    in_channels=[8, 16, 32, 64],
+                    in_index=[0, 1, 2, 3],
+                    channels=8,
+                    num_classes=5,
+                    norm_cfg=dict(type='BN'),
+                ),
+            )
+        )
+        x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+        assert self.check(model, lambda model: model.encode_decode(x, [dict(img_shape=(64, 64))]), 'none') == []
