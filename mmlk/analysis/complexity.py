@@ -133,8 +133,8 @@ def detector_complexity(
 ) -> Complexity:
     """Size of an mmdet two-stage detector as the COCO tables count it.
 
-    Backbone times ``density`` plus neck, RPN, the box heads on ``box_rois`` regions and the mask heads on ``mask_rois``, of every
-    stage of a cascade.
+    Backbone times ``density`` plus neck, RPN, the box heads on ``box_rois`` regions and the mask heads on
+    ``mask_rois``, of every stage of a cascade.
 
     Args:
         model: ``CascadeRCNN``, ``MaskRCNN`` or ``FasterRCNN`` with an mmlk backbone in train form.
@@ -155,6 +155,7 @@ def detector_complexity(
         for extractor, head in zip(
             _as_list(getattr(roi_head, f'{kind}_roi_extractor', None)),
             _as_list(getattr(roi_head, f'{kind}_head', None)),
+            strict=True,
         ):
             head = copy.deepcopy(head).to('meta').eval()
             size = extractor.roi_layers[0].output_size

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cascade_mask_rcnn import cascade_mask_rcnn
+from classifier import classifier_on_meta
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -12,16 +13,6 @@ from mmlk.analysis.complexity import backbone_complexity, count_macs, detector_c
 
 #: The papers with dynamic sparsity count the 60 % of the backbone's weights that are not zero.
 DENSITY = 0.6
-
-
-class Classifier(nn.Module):
-    def __init__(self, backbone):
-        super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(backbone.channels[-1], 1000)
-
-    def forward(self, x):
-        return self.head(self.backbone(x)[-1])
 
 
 def test_count_macs_hand_computed():
@@ -45,8 +36,7 @@ def test_count_macs_hand_computed():
 )
 def test_pelk_imagenet(arch, resolution, params, flops):
     """PeLK, Table 4."""
-    with torch.device('meta'):
-        net = Classifier(MODELS.build(dict(type='mmlk.PeLK', arch=arch, final_norm=True)))
+    net = classifier_on_meta('mmlk.PeLK', arch=arch)
     found = backbone_complexity(net, (resolution, resolution), DENSITY)
     assert found.params == pytest.approx(params, rel=0.02)
     assert found.macs == pytest.approx(flops, rel=0.05)

@@ -3,27 +3,11 @@
 import copy
 
 import pytest
-import torch
-from mmengine.registry import MODELS
-from torch import nn
+from classifier import classifier_on_meta
 
 import mmlk  # noqa: F401
 from mmlk.analysis.complexity import backbone_complexity, count_params
 from mmlk.models import switch_to_deploy
-
-
-def classifier(arch):
-    class Classifier(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.backbone = MODELS.build(dict(type='mmlk.RepLKNet', arch=arch, final_norm=True))
-            self.head = nn.Linear(self.backbone.channels[-1], 1000)
-
-        def forward(self, x):
-            return self.head(self.backbone(x)[0])
-
-    with torch.device('meta'):
-        return Classifier()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +22,7 @@ def classifier(arch):
 )
 def test_imagenet(arch, resolution, params, flops):
     """Table of the paper; the figures to all their digits, computed from the structure."""
-    found = backbone_complexity(classifier(arch), (resolution, resolution))
+    found = backbone_complexity(classifier_on_meta('mmlk.RepLKNet', arch=arch), (resolution, resolution))
     assert found.params == params
     assert found.macs == pytest.approx(flops, rel=1e-4)
 
@@ -55,14 +39,14 @@ def test_imagenet(arch, resolution, params, flops):
 )
 def test_kernel_series(arch, params, flops):
     """The figures as printed, of the merged network: the paper's table of kernel sizes at 224 pixels."""
-    net = classifier(arch)
+    net = classifier_on_meta('mmlk.RepLKNet', arch=arch)
     assert count_params(switch_to_deploy(copy.deepcopy(net))) == pytest.approx(params, rel=0.005)
     assert backbone_complexity(net, (224, 224)).macs == pytest.approx(flops, rel=0.005)
 
 
 def test_train_form_of_xl_costs_what_the_merged_one_does():
     """Without a small kernel there is nothing to merge but norms, which are not counted."""
-    net = classifier('xl')
+    net = classifier_on_meta('mmlk.RepLKNet', arch='xl')
     merged = switch_to_deploy(copy.deepcopy(net))
     # Each K x K kernel gains a bias and loses a norm's weight and bias.
     widths = [block.mixer.channels for stage in merged.backbone.stages for block in stage.blocks[::2]]

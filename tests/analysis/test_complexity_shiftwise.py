@@ -1,28 +1,11 @@
 """Size of SW against the figures of the papers and of the authors' code."""
 
 import pytest
-import torch
-from mmengine.registry import MODELS
-from torch import nn
+from classifier import classifier_on_meta
 
 import mmlk  # noqa: F401
 from mmlk.analysis.complexity import count_params
 from mmlk.analysis.shiftwise_complexity import shiftwise_complexity
-
-
-class Classifier(nn.Module):
-    def __init__(self, **arguments):
-        super().__init__()
-        self.backbone = MODELS.build(dict(type='mmlk.ShiftWiseNet', final_norm=True, **arguments))
-        self.head = nn.Linear(self.backbone.channels[-1], 1000)
-
-    def forward(self, x):
-        return self.head(self.backbone(x)[-1])
-
-
-def on_meta(**arguments) -> Classifier:
-    with torch.device('meta'):
-        return Classifier(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +17,7 @@ def on_meta(**arguments) -> Classifier:
 )
 def test_imagenet(arch, params, merged_params, macs, published_params, published_macs):
     """ShiftwiseConv, ImageNet table: SW-T and SW-S at 224."""
-    net = on_meta(arch=arch)
+    net = classifier_on_meta('mmlk.ShiftWiseNet', arch=arch)
     assert count_params(net) == params
     found = shiftwise_complexity(net, (224, 224))
     assert found.params == merged_params == pytest.approx(published_params, rel=0.005)
@@ -46,8 +29,8 @@ def test_imagenet(arch, params, merged_params, macs, published_params, published
     ('arch', 'params', 'merged_params'), [('v2_b', 100_250_380, 98_477_182), ('v2_l', 221_808_628, 219_153_178)]
 )
 def test_larger_networks(arch, params, merged_params):
-    assert count_params(on_meta(arch=arch)) == params
-    assert count_params(on_meta(arch=arch, num_paths=1)) == merged_params
+    assert count_params(classifier_on_meta('mmlk.ShiftWiseNet', arch=arch)) == params
+    assert count_params(classifier_on_meta('mmlk.ShiftWiseNet', arch=arch, num_paths=1)) == merged_params
 
 
 @pytest.mark.parametrize(
@@ -62,12 +45,14 @@ def test_larger_networks(arch, params, merged_params):
     ],
 )
 def test_v1(arch, width_factor, params):
-    assert count_params(on_meta(arch=arch, width_factor=width_factor)) == pytest.approx(params, rel=2e-4)
+    assert count_params(classifier_on_meta('mmlk.ShiftWiseNet', arch=arch, width_factor=width_factor)) == pytest.approx(
+        params, rel=2e-4
+    )
 
 
 def test_two_paths_cost_twice_the_small_kernels():
     """5.336 G with two paths: the difference to one path is one more grouped convolution per block."""
-    net = on_meta(arch='v2_t')
+    net = classifier_on_meta('mmlk.ShiftWiseNet', arch='v2_t')
     expected = 0
     for stage, edge in zip(net.backbone.stages, (56, 28, 14, 7), strict=True):
         for block in stage.blocks:
@@ -76,7 +61,7 @@ def test_two_paths_cost_twice_the_small_kernels():
 
 
 def test_counting_changes_nothing():
-    net = on_meta(arch='v2_t', depths=(1, 1, 1, 1))
+    net = classifier_on_meta('mmlk.ShiftWiseNet', arch='v2_t', depths=(1, 1, 1, 1))
     keys = list(net.state_dict())
     shiftwise_complexity(net, (64, 64))
     assert list(net.state_dict()) == keys

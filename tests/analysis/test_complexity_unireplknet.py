@@ -1,23 +1,10 @@
 """Parameters and FLOPs of every row of UniRepLKNet's ImageNet tables, by the papers' counting rule (merged network)."""
 
 import pytest
-import torch
-from mmengine.registry import MODELS
-from torch import nn
+from classifier import classifier_on_meta
 
 import mmlk  # noqa: F401
 from mmlk.analysis.complexity import backbone_complexity, count_params, merged_on_meta
-
-
-class Classifier(nn.Module):
-    def __init__(self, arch):
-        super().__init__()
-        self.backbone = MODELS.build(dict(type='mmlk.UniRepLKNet', arch=arch, final_norm=True))
-        self.head = nn.Linear(self.backbone.channels[-1], 1000)
-
-    def forward(self, x):
-        return self.head(self.backbone(x)[-1])
-
 
 #: arch, resolution, parameters computed from the structure and as printed (M), FLOPs the same (G). Of the smallest
 #: four, only the printed FLOPs are known.
@@ -37,8 +24,7 @@ ROWS = [
 
 @pytest.mark.parametrize(('arch', 'resolution', 'params', 'printed_params', 'flops', 'printed_flops'), ROWS)
 def test_imagenet_tables(arch, resolution, params, printed_params, flops, printed_flops):
-    with torch.device('meta'):
-        net = Classifier(arch)
+    net = classifier_on_meta('mmlk.UniRepLKNet', arch=arch)
     found_params = count_params(merged_on_meta(net))
     found_flops = backbone_complexity(net, (resolution, resolution)).macs / 1e9
     assert found_params == params
