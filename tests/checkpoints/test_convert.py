@@ -244,36 +244,46 @@ class TestPublishedNetworks:
                 convert(source, other)
 
 
-def test_file_round_trip_at_full_size(tmp_path, repository, monkeypatch):
-    """SLaK-T, 50.7 M values with bit patterns that all differ, as the authors' training writes it: there and back."""
-    monkeypatch.chdir(repository)
-    shapes, start, source = load_keys('slak_t')[0], 1, {}
-    for key, shape in shapes.items():
+def distinct_values(name: str) -> dict[str, torch.Tensor]:
+    """A state dict with an authors' keys and shapes in which no two values have the same bits."""
+    start, source = 1, {}
+    for key, shape in load_keys(name)[0].items():
         count = torch.Size(shape).numel()
         bits = torch.arange(start, start + count, dtype=torch.int32)
         source[key] = bits[0].long() if key.endswith('num_batches_tracked') else bits.view(torch.float32).view(shape)
         start += count
-    args = argparse.Namespace(model='SLaK_tiny', kernel_size=[51, 49, 47, 13, 5])
+    return source
+
+
+@pytest.mark.parametrize('name', ['slak_t', 'sw1_t', 'sw2_t', 'unireplknet_t'])
+def test_file_round_trip_at_full_size(name, tmp_path, repository, monkeypatch):
+    """30 to 50 M values, as the authors' training writes them: there by the command line, into a network, back."""
+    monkeypatch.chdir(repository)
+    family, network = PUBLISHED[name]
+    source = distinct_values(name)
+    args = argparse.Namespace(model='tiny', kernel_size=[51, 49, 47, 13, 5])
     torch.save(dict(model=source, optimizer={}, epoch=299, scaler={}, args=args), tmp_path / 'theirs.pth')
-    result = run_tool('convert_checkpoint.py', tmp_path / 'theirs.pth', tmp_path / 'ours.pth', '--family', 'slak')
+    result = run_tool('convert_checkpoint.py', tmp_path / 'theirs.pth', tmp_path / 'ours.pth', '--family', family)
     assert result.code == 0, result.err
     report = ' '.join(result.out.split())
-    assert "dict(type='mmlk.SLaK', arch='t')" in report
-    assert '470 tensors, 50.76 M values' in report
+    assert f"dict(type='{network['type']}', arch='{network['arch']}')" in report
+    values = sum(value.numel() for value in source.values())
+    assert f'{len(source)} tensors, {values / 1e6:.2f} M values' in report
 
     ours = load_checkpoint_file(tmp_path / 'ours.pth')
-    assert ours['meta']['backbone'] == dict(type='mmlk.SLaK', arch='t')
+    assert ours['meta']['backbone'] == network
     with torch.device('meta'):
-        net = SLaK('t', final_norm=True)
+        net = MODELS.build(dict(network, final_norm=True))
     weights = {k.removeprefix('backbone.'): v for k, v in ours['state_dict'].items() if not k.startswith('head.')}
-    net.load_state_dict(weights, assign=True)
-    mixer = net.stages[2].blocks[4].mixer
-    assert torch.equal(mixer.vertical_weight.data, source['stages.2.4.large_kernel.LoRA1.conv.weight'])
-    assert torch.equal(mixer.horizontal_weight.data, source['stages.2.4.large_kernel.LoRA2.conv.weight'])
+    net.load_state_dict(weights, strict=True, assign=True)
+    if family == 'slak':
+        mixer = net.stages[2].blocks[4].mixer
+        assert torch.equal(mixer.vertical_weight.data, source['stages.2.4.large_kernel.LoRA1.conv.weight'])
+        assert torch.equal(mixer.horizontal_weight.data, source['stages.2.4.large_kernel.LoRA2.conv.weight'])
 
-    result = run_tool(
-        'convert_checkpoint.py', tmp_path / 'ours.pth', tmp_path / 'back.pth', '--family', 'slak', '--reverse'
-    )
+    (tmp_path / 'theirs.pth').unlink()
+    command = [tmp_path / 'ours.pth', tmp_path / 'back.pth', '--family', family, '--reverse']
+    result = run_tool('convert_checkpoint.py', *command)
     assert result.code == 0, result.err
     assert same(load_checkpoint_file(tmp_path / 'back.pth')['model'], source)
 
