@@ -1,38 +1,28 @@
 import pytest
 import torch
-import torch.nn.functional as F
 from numerics import assert_close
 
-from mmlk.ops import depthwise_conv2d, explain
+from mmlk.nn import LargeKernelConv2d
+from mmlk.ops import default_backend, depthwise_conv2d, explain
 from mmlk.ops.depthwise_conv2d import dispatcher, reference
-from mmlk.ops.depthwise_conv2d.functional import DepthwiseConv2dFunction
-from ops.cases import CASES, case_id
+from ops.cases import CASES, case_id, literal, make
+
+#: Every backend that runs here; the Triton kernels are tested in test_triton.py.
+BACKENDS = [None, 'reference', 'cpu', 'cpu/fft', 'cpu/channels_last', 'cpu/contiguous']
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
-def literal(x, weight, bias):
-    """The equation of the docstring, tap by tap in float64."""
-    x, weight, bias = x.double(), weight.double(), bias.double()
-    r, s = weight.shape[2:]
-    padded = F.pad(x, (s // 2, s // 2, r // 2, r // 2))
-    y = bias[None, :, None, None].expand(x.shape).clone()
-    for i in range(r):
-        for j in range(s):
-            y += weight[None, :, 0, i, j, None, None] * padded[:, :, i : i + x.shape[2], j : j + x.shape[3]]
-    return y
-
-
-def make(case, dtype):
-    n, c, h, w, r, s = case
-    return torch.randn(n, c, h, w, dtype=dtype), torch.randn(c, 1, r, s, dtype=dtype), torch.randn(c, dtype=dtype)
-
-
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
 @pytest.mark.parametrize('case', CASES, ids=case_id)
-def test_equals_the_equation(case, dtype):
+def test_equals_the_equation(case, dtype, backend):
     x, weight, bias = make(case, dtype)
-    y = depthwise_conv2d(x, weight, bias)
+    with dispatcher.record() as calls:
+        y = depthwise_conv2d(x, weight, bias, backend=backend)
     assert y.dtype == dtype
     assert_close(y, literal(x, weight, bias), dtype)
+    if backend not in (None, 'reference'):
+        assert calls == [('forward', backend)]
 
 
 def test_hand_computed():
@@ -46,45 +36,146 @@ def test_hand_computed():
     assert torch.equal(depthwise_conv2d(x, weight.mT, torch.tensor([0.5])), expected)
 
 
-@pytest.mark.parametrize('case', [case for case in CASES if case[0]], ids=case_id)
-def test_gradients(case):
-    """Both gradients, of autograd and of the reference passes, against autograd through the literal equation."""
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('case', CASES, ids=case_id)
+def test_gradients(case, backend):
+    """Every gradient, asked for together and alone, against autograd through the literal equation."""
     x, weight, bias = (t.requires_grad_() for t in make(case, torch.float64))
     grad = torch.randn_like(x)
     expected = torch.autograd.grad(literal(x, weight, bias), (x, weight, bias), grad)
-    actual = torch.autograd.grad(depthwise_conv2d(x, weight, bias), (x, weight, bias), grad)
+    with dispatcher.record() as calls:
+        y = depthwise_conv2d(x, weight, bias, backend=backend)
+        actual = torch.autograd.grad(y, (x, weight, bias), grad)
     for a, b in zip(actual, expected, strict=True):
         assert_close(a, b)
+    if backend not in (None, 'reference'):
+        assert calls == [(name, backend) for name in ('forward', 'grad_input', 'grad_weight')]
+    for index in range(3):
+        leaves = [t.detach().requires_grad_(i == index) for i, t in enumerate((x, weight, bias))]
+        (alone,) = torch.autograd.grad(depthwise_conv2d(*leaves, backend=backend), leaves[index], grad)
+        assert_close(alone, expected[index])
+
+
+@pytest.mark.parametrize('case', [case for case in CASES if case[0]], ids=case_id)
+def test_reference_passes(case):
+    x, weight, bias = (t.requires_grad_() for t in make(case, torch.float64))
+    grad = torch.randn_like(x)
+    expected = torch.autograd.grad(literal(x, weight, bias), (x, weight), grad)
     assert_close(reference.grad_input(grad, x.detach(), weight.detach()), expected[0])
     assert_close(reference.grad_weight(grad, x.detach(), weight.detach()), expected[1])
 
 
+@pytest.mark.parametrize('backend', BACKENDS[1:])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_gradients_in_low_precision(dtype, backend):
+    for case in ((2, 5, 13, 17, 13, 5), (3, 16, 9, 20, 5, 21)):
+        x, weight, bias = (t.requires_grad_() for t in make(case, dtype))
+        grad = torch.randn_like(x)
+        wide = [t.detach().double().requires_grad_() for t in (x, weight, bias)]
+        expected = torch.autograd.grad(literal(*wide), wide, grad.double())
+        actual = torch.autograd.grad(depthwise_conv2d(x, weight, bias, backend=backend), (x, weight, bias), grad)
+        for a, b in zip(actual, expected, strict=True):
+            assert a.dtype == dtype
+            assert_close(a, b)
+
+
 def test_gradcheck():
     x, weight, bias = (t.requires_grad_() for t in make((2, 2, 5, 4, 3, 7), torch.float64))
-    assert torch.autograd.gradcheck(depthwise_conv2d, (x, weight, bias))
-    assert torch.autograd.gradgradcheck(depthwise_conv2d, (x, weight, bias))
+    with default_backend('reference'):
+        assert torch.autograd.gradcheck(depthwise_conv2d, (x, weight, bias))
+        assert torch.autograd.gradgradcheck(depthwise_conv2d, (x, weight, bias))
 
 
-def test_any_strides():
-    wide = torch.randn(2, 9, 11, 16)
-    weight, bias = torch.randn(4, 1, 5, 9), torch.randn(4)
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_any_strides(backend):
+    """Inputs and incoming gradients with other strides; the output is channels_last where the input is."""
+    wide = torch.randn(2, 40, 11, 16)
+    weight, bias = torch.randn(17, 1, 5, 9), torch.randn(17)
     for x in (
-        wide[:, 2:6, :, 3:12],
-        wide.mT[:, 1:5],
-        wide[:, ::2][:, :4],
-        wide[:, :4].to(memory_format=torch.channels_last),
+        wide[:, 2:19, :, 3:12],
+        wide.mT[:, 1:18],
+        wide[:, ::2][:, :17],
+        wide[:, :17].to(memory_format=torch.channels_last),
+        wide[:1, :17].expand(2, -1, -1, -1),
     ):
         assert not x.is_contiguous()
-        assert_close(depthwise_conv2d(x, weight, bias), literal(x, weight, bias))
+        x = x.detach().requires_grad_()
+        y = depthwise_conv2d(x, weight, bias, backend=backend)
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        assert y.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        assert_close(y, literal(x, weight, bias))
+        # A transposed and an expanded gradient, as a reduction or a layout change leaves them.
+        for grad in (torch.randn_like(y.mT).mT, torch.randn(1, 17, 1, 1).expand_as(y)):
+            (actual,) = torch.autograd.grad(y, x, grad, retain_graph=True)
+            (expected,) = torch.autograd.grad(literal(x, weight, bias), x, grad.double())
+            assert_close(actual, expected)
 
 
-def test_autocast():
-    x, weight, bias = make((2, 4, 9, 9, 5, 5), torch.float32)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        y = depthwise_conv2d(x, weight.double(), bias)
-        assert depthwise_conv2d(x.double(), weight.double()).dtype == torch.float64
-    assert y.dtype == torch.bfloat16
+@pytest.mark.parametrize('backend', BACKENDS[1:])
+def test_channels_last_weight(backend):
+    """``model.to(memory_format=torch.channels_last)`` changes the strides of the kernels too."""
+    x, weight, bias = make((2, 6, 12, 9, 7, 5), torch.float32)
+    weight = weight.to(memory_format=torch.channels_last).requires_grad_()
+    y = depthwise_conv2d(x, weight, bias, backend=backend)
+    assert y.is_contiguous()
     assert_close(y, literal(x, weight, bias))
+    (grad,) = torch.autograd.grad(y.sum(), weight)
+    assert_close(grad, torch.autograd.grad(literal(x, weight, bias).sum(), weight)[0])
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_autocast(backend, dtype):
+    x, weight, bias = (t.requires_grad_() for t in make((2, 4, 9, 9, 5, 5), torch.float32))
+    with torch.autocast('cpu', dtype=dtype):
+        y = depthwise_conv2d(x, weight.double(), bias, backend=backend)
+        assert depthwise_conv2d(x.double(), weight.double(), backend=backend).dtype == torch.float64
+        grads = torch.autograd.grad(y.float().square().sum(), (x, weight, bias))
+    assert y.dtype == dtype
+    assert_close(y, literal(x, weight, bias))
+    expected = torch.autograd.grad(literal(x, weight, bias).square().sum(), (x, weight, bias))
+    for a, b in zip(grads, expected, strict=True):
+        assert a.dtype == torch.float32
+        assert_close(a, b, dtype)
+
+
+@pytest.mark.parametrize('backend', BACKENDS[1:])
+def test_every_output_element_is_written(backend, monkeypatch):
+    """Memory that comes back from an allocator often holds the right answer of an earlier call."""
+    empty_like = torch.empty_like
+    monkeypatch.setattr(torch, 'empty_like', lambda *args, **kwargs: empty_like(*args, **kwargs).fill_(torch.nan))
+    for case in ((3, 37, 9, 13, 5, 7), (1, 2, 5, 5, 21, 3), (2, 20, 40, 40, 13, 13)):
+        x, weight, bias = (t.requires_grad_() for t in make(case, torch.float32))
+        y = depthwise_conv2d(x, weight, bias, backend=backend)
+        for tensor in (y, *torch.autograd.grad(y.sum(), (x, weight, bias))):
+            assert torch.isfinite(tensor).all()
+
+
+def test_changed_weights_count():
+    """However weights change, the next call uses the new ones: nothing of a kernel is kept between calls."""
+    layer = LargeKernelConv2d(3, 3, 31, backend='cpu/fft')
+    x = torch.randn(1, 3, 20, 20)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+
+    def step():
+        layer(x).square().mean().backward()
+        optimizer.step()
+
+    changes = [
+        step,
+        lambda: layer.load_state_dict({'weight': torch.randn(3, 1, 31, 31), 'bias': torch.randn(3)}),
+        lambda: setattr(layer.weight, 'data', torch.randn(3, 1, 31, 31)),
+        lambda: layer.weight.data.mul_(2),
+        lambda: layer.weight.data.lerp_(torch.randn(3, 1, 31, 31), 0.1),
+    ]
+    for change in changes:
+        with torch.no_grad():
+            before = layer(x)
+        change()
+        with torch.no_grad():
+            after = layer(x)
+        assert not torch.equal(before, after)
+        assert_close(after, literal(x, layer.weight, layer.bias))
 
 
 @pytest.mark.parametrize(
@@ -124,73 +215,28 @@ def test_bad_arguments(arguments, error, message):
 
 
 def test_unknown_backend():
-    with pytest.raises(ValueError, match=r"backend must be one of \['reference'\] for depthwise_conv2d, got 'fast'"):
+    with pytest.raises(ValueError, match=r"backend must be one of \['triton', .*'reference'\] .*, got 'fast'"):
         depthwise_conv2d(torch.ones(1, 2, 3, 3), torch.ones(2, 1, 3, 3), backend='fast')
+    with pytest.raises(ValueError, match="name must be None or one of .* got 'fast'"), default_backend('fast'):
+        pass
 
 
-class TestDispatch:
-    """A second backend for one pass: chosen there, explained, and the other passes stay."""
-
-    @pytest.fixture
-    def calls(self):
-        calls = []
-
-        def grad_weight(grad_output, x, weight):
-            calls.append('grad_weight')
-            return reference.grad_weight(grad_output, x, weight)
-
-        dispatcher.register('odd', 'grad_weight', grad_weight, lambda x, w: None if len(x) % 2 else 'the batch is even')
-        yield calls
-        dispatcher.unregister('odd')
-
-    def run(self, n):
-        x, weight, bias = (t.requires_grad_() for t in make((n, 2, 6, 6, 3, 5), torch.float64))
-        grad = torch.randn_like(x)
-        actual = torch.autograd.grad(depthwise_conv2d(x, weight, bias), (x, weight, bias), grad)
-        expected = torch.autograd.grad(literal(x, weight, bias), (x, weight, bias), grad)
-        for a, b in zip(actual, expected, strict=True):
-            assert_close(a, b)
-        return explain(x, weight)
-
-    def test_taken_where_it_can_run(self, calls):
-        choices = self.run(3)
-        assert calls == ['grad_weight']
-        assert {name: choice.backend.name for name, choice in choices.items()} == {
-            'forward': 'reference',
-            'grad_input': 'reference',
-            'grad_weight': 'odd',
-        }
-
-    def test_reason_where_it_cannot(self, calls):
-        choices = self.run(2)
-        assert calls == []
-        assert choices['grad_weight'].backend.name == 'reference'
-        assert choices['grad_weight'].rejected == {'odd': 'the batch is even'}
-
-    def test_forced_backend_never_falls_back(self, calls):
-        x, weight = torch.ones(2, 2, 6, 6), torch.ones(2, 1, 3, 5)
-        with pytest.raises(RuntimeError, match='cannot run its grad_weight pass: odd: the batch is even'):
-            dispatcher.select('grad_weight', x, weight, 'odd')
-        with pytest.raises(ValueError, match="got 'odd'"):
-            depthwise_conv2d(x, weight, backend='odd')
-        assert calls == []
-
-    def test_registered_twice(self, calls):
-        with pytest.raises(ValueError, match="'odd' of depthwise_conv2d already has a grad_weight pass"):
-            dispatcher.register('odd', 'grad_weight', reference.grad_weight, reference.why_not)
-        with pytest.raises(ValueError, match='pass_name must be one of'):
-            dispatcher.register('odd', 'sideways', reference.grad_weight, reference.why_not)
-
-    def test_double_backward_is_refused(self, calls):
-        x, weight, bias = (t.requires_grad_() for t in make((1, 2, 6, 6, 3, 5), torch.float64))
-        y = depthwise_conv2d(x, weight, bias)
-        assert isinstance(y.grad_fn, DepthwiseConv2dFunction._backward_cls)
-        (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-        with pytest.raises(RuntimeError, match='once_differentiable'):
-            grad.sum().backward()
+def test_forced_backend_says_why_it_cannot():
+    x, weight = torch.ones(1, 2, 5, 5), torch.ones(2, 1, 3, 3)
+    with pytest.raises(RuntimeError, match='its forward pass: cpu: it computes on the CPU, and x is on meta'):
+        depthwise_conv2d(x.to('meta'), weight.to('meta'), backend='cpu')
+    large = torch.ones(2, 1, 51, 51, requires_grad=True)
+    y = depthwise_conv2d(torch.ones(1, 2, 40, 40), large, backend='cpu/channels_last')
+    with pytest.raises(RuntimeError, match='grad_weight pass: cpu/channels_last: its weight gradient takes kernels up'):
+        y.sum().backward()
 
 
-def test_compiles_without_graph_breaks():
-    x, weight, bias = make((1, 2, 6, 6, 5, 5), torch.float32)
-    compiled = torch.compile(depthwise_conv2d, fullgraph=True, backend='eager')
-    assert torch.equal(compiled(x, weight, bias), depthwise_conv2d(x, weight, bias))
+def test_default_backend():
+    x, weight = torch.ones(2, 4, 20, 20), torch.ones(4, 1, 15, 15)
+    with dispatcher.record() as calls:
+        with default_backend('cpu/fft'):
+            depthwise_conv2d(x, weight)
+            depthwise_conv2d(x, weight, backend='cpu/channels_last')
+            assert explain(x, weight)['forward'].backend.name == 'cpu/fft'
+        depthwise_conv2d(x, weight)
+    assert calls == [('forward', 'cpu/fft'), ('forward', 'cpu/channels_last'), ('forward', 'cpu')]

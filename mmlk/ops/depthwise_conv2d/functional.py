@@ -1,18 +1,19 @@
-"""The user's function, its autograd rule and the explanation of its dispatch."""
+"""The user's function and the explanation of its dispatch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmlk.ops.checks import check_depthwise_conv2d
-from mmlk.ops.depthwise_conv2d import reference
-from mmlk.ops.dispatch import PASSES, Choice, Dispatcher
+from mmlk.ops.depthwise_conv2d import library, reference
+from mmlk.ops.depthwise_conv2d.backends import dispatcher
+from mmlk.ops.dispatch import PASSES, Choice
 
-dispatcher = Dispatcher('depthwise_conv2d')
-for _pass in PASSES:
-    dispatcher.register('reference', _pass, getattr(reference, _pass), reference.why_not)
+_default_backend: str | None = None
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: str | None = None) -> Tensor:
@@ -25,10 +26,13 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
         weight: Kernels (C, 1, R, S), R and S odd and independent, same dtype and device as ``x``; may be larger than
             the map.
         bias: Offsets (C,).
-        backend: Force one backend for all three passes; ``None`` takes, per pass, the first that can run.
+        backend: Force one backend for all three passes: ``'triton'``, ``'cpu'`` (or one of its algorithms,
+            ``'cpu/fft'``, ``'cpu/channels_last'``, ``'cpu/contiguous'``) or ``'reference'``. ``None`` takes, per pass,
+            the fastest by prediction among those that can run.
 
     Returns:
-        Tensor (N, C, H, W), dtype of ``x``. Under autocast, inputs and output have the autocast dtype.
+        Tensor (N, C, H, W), dtype of ``x``; channels_last if ``x`` is (and is not contiguous as well), else contiguous.
+        Under autocast, inputs and output have the autocast dtype.
 
     Raises:
         TypeError: An argument is no floating-point tensor, or dtypes differ outside autocast.
@@ -41,11 +45,34 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
     """
     x, weight, bias = _cast_for_autocast(x, weight, bias)
     check_depthwise_conv2d(x, weight, bias)
-    choices = {name: dispatcher.select(name, x, weight, backend) for name in PASSES}
-    if all(choice.backend.name == 'reference' for choice in choices.values()):
-        # PyTorch's own convolution brings autograd of any order, torch.compile and export with it.
-        return reference.forward(x, weight, bias)
-    return DepthwiseConv2dFunction.apply(x, weight, bias, choices)
+    backend = _default_backend if backend is None else backend
+    if backend is not None and backend not in dispatcher.names():
+        raise ValueError(f'backend must be one of {dispatcher.names()} for depthwise_conv2d, got {backend!r}')
+    if backend == 'reference' or not torch.compiler.is_compiling() and _all_reference(x, weight, backend):
+        # PyTorch's own convolution brings autograd of any order and needs no detour.
+        with library.autocast_off(x):
+            return reference.forward(x, weight, bias)
+    return library.forward(x, weight, bias, backend)
+
+
+@contextmanager
+def default_backend(name: str | None) -> Iterator[None]:
+    """Use one backend for every call inside that names none, such as ``'reference'`` for an export to ONNX.
+
+    Args:
+        name: As ``backend`` of :func:`depthwise_conv2d`; ``None`` chooses as usual.
+
+    Raises:
+        ValueError: There is no such backend.
+    """
+    global _default_backend
+    if name is not None and name not in dispatcher.names():
+        raise ValueError(f'name must be None or one of {dispatcher.names()}, got {name!r}')
+    before, _default_backend = _default_backend, name
+    try:
+        yield
+    finally:
+        _default_backend = before
 
 
 def explain(x: Tensor, weight: Tensor, *, backend: str | None = None) -> dict[str, Choice]:
@@ -57,37 +84,20 @@ def explain(x: Tensor, weight: Tensor, *, backend: str | None = None) -> dict[st
         backend: The backend that would be forced.
 
     Returns:
-        For each of 'forward', 'grad_input' and 'grad_weight' a choice with ``backend.name`` and ``rejected``.
+        For each of 'forward', 'grad_input' and 'grad_weight' a choice with ``backend.name``, ``detail`` (what it will
+        do) and ``rejected`` (reason per backend that was preferred and not taken).
 
     Example:
-        >>> explain(torch.ones(1, 2, 5, 5), torch.ones(2, 1, 3, 3))['forward'].backend.name
-        'reference'
+        >>> explain(torch.ones(2, 64, 56, 56), torch.ones(64, 1, 31, 31))['forward'].backend.name
+        'cpu'
     """
     x, weight, _ = _cast_for_autocast(x, weight, None)
     check_depthwise_conv2d(x, weight, None)
-    return {name: dispatcher.select(name, x, weight, backend) for name in PASSES}
+    return dispatcher.explain(x, weight, _default_backend if backend is None else backend)
 
 
-class DepthwiseConv2dFunction(torch.autograd.Function):
-    """Autograd rule that runs each pass on the backend chosen for it."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, choices: dict[str, Choice]) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.choices = choices
-        return choices['forward'].backend.run(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        grads: list[Tensor | None] = [None, None, None]
-        for index, name in enumerate(('grad_input', 'grad_weight')):
-            if ctx.needs_input_grad[index]:
-                grads[index] = ctx.choices[name].backend.run(grad_output, x, weight)
-        if ctx.needs_input_grad[2]:
-            grads[2] = grad_output.sum((0, 2, 3))
-        return (*grads, None)
+def _all_reference(x: Tensor, weight: Tensor, backend: str | None) -> bool:
+    return all(dispatcher.select(name, x, weight, backend).backend.name == 'reference' for name in PASSES)
 
 
 def _cast_for_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -13,6 +13,9 @@ from torch import Tensor
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """y[n,c,p,q] = b[c] + sum_{r,s} w[c,0,r,s] * x[n,c,p+r-R//2,q+s-S//2], zeros outside the map."""
+    if weight.stride(1) != weight.shape[2] * weight.shape[3]:
+        # The strides of a channels_last kernel, which would make the output channels_last too.
+        weight = weight[:, 0].contiguous()[:, None]
     if _computes_in_float32(x):
         return F.conv2d(
             x.float(),
@@ -48,6 +51,6 @@ def _padding(weight: Tensor) -> tuple[int, int]:
 
 
 def _computes_in_float32(x: Tensor) -> bool:
-    # Seen with torch 2.11 on a CPU with AMX: F.conv2d never returns for float16, depthwise, rows of 64 pixels or more
-    # (x (3, 2, 7, 64), kernel 3 x 21), while bfloat16 is fine.
-    return x.device.type == 'cpu' and x.dtype == torch.float16
+    # Seen with torch 2.11 (oneDNN 3.10) on CPUs with AMX: F.conv2d never returns for some depthwise shapes of 16-bit
+    # types, such as float16 x (3, 2, 7, 64) and, in channels_last, bfloat16 x (3, 16, 7, 100), with a 3 x 21 kernel.
+    return x.device.type == 'cpu' and x.dtype in (torch.float16, torch.bfloat16)
