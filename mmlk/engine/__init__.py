@@ -1,6 +1,6 @@
 """Optimizer construction and hooks for MMEngine; importing this package registers them."""
 
-from mmlk.engine.hooks import SwitchToDeployHook
+from mmlk.engine.hooks import AccelerateHook, SwitchToDeployHook
 from mmlk.engine.optimizers import LayerDecayOptimWrapperConstructor
 
-__all__ = ['LayerDecayOptimWrapperConstructor', 'SwitchToDeployHook']
+__all__ = ['AccelerateHook', 'LayerDecayOptimWrapperConstructor', 'SwitchToDeployHook']

@@ -1,5 +1,6 @@
 """Hooks for MMEngine's runner."""
 
+from mmlk.engine.hooks.accelerate import AccelerateHook
 from mmlk.engine.hooks.switch_to_deploy import SwitchToDeployHook
 
-__all__ = ['SwitchToDeployHook']
+__all__ = ['AccelerateHook', 'SwitchToDeployHook']
