@@ -24,7 +24,8 @@ PASSES = ('forward', 'grad_input', 'grad_weight')
 #: Choices remembered at most; training on images of many sizes would collect them without end.
 MAX_CHOICES = 10_000
 
-Predicate = Callable[[Tensor, Tensor], 'str | None']
+#: Takes ``x``, ``weight`` and the op's settings.
+Predicate = Callable[..., 'str | None']
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Backend:
     run: Callable[..., Any]
     why_not: Predicate
     why_rather_not: Predicate | None = None
-    describe: Callable[[Tensor, Tensor], str] | None = None
+    describe: Callable[..., str] | None = None
     forced_only: bool = False
 
 
@@ -87,7 +88,7 @@ class Dispatcher:
         why_not: Predicate,
         *,
         why_rather_not: Predicate | None = None,
-        describe: Callable[[Tensor, Tensor], str] | None = None,
+        describe: Callable[..., str] | None = None,
         forced_only: bool = False,
     ) -> None:
         """Add a backend for one pass, preferred to those registered before it; see :class:`Backend`.
@@ -118,7 +119,9 @@ class Dispatcher:
         """Names of the backends that have ``pass_name``, most preferred first."""
         return [backend.name for backend in self._backends[pass_name]]
 
-    def select(self, pass_name: str, x: Tensor, weight: Tensor, forced: str | None = None) -> Choice:
+    def select(
+        self, pass_name: str, x: Tensor, weight: Tensor, forced: str | None = None, settings: tuple = ()
+    ) -> Choice:
         """Choose the backend of one pass.
 
         Args:
@@ -127,27 +130,29 @@ class Dispatcher:
             weight: Kernels (C, 1, R, S).
             forced: Name of the only backend to consider; ``None`` takes the first that can run and has no reason not
                 to. A forced backend never falls back to another one.
+            settings: Further arguments of the op that its predicates take, hashable.
 
         Raises:
             ValueError: ``forced`` is not a known backend.
             RuntimeError: The forced backend cannot run; the message says why.
         """
-        key = (pass_name, forced, x.shape, x.dtype, x.device, output_format(x), weight.shape, torch.get_num_threads())
+        call = x.shape, x.dtype, x.device, output_format(x), weight.shape, settings
+        key = (pass_name, forced, call, torch.get_num_threads())
         choice = self._choices.get(key)
         if choice is None:
             if len(self._choices) >= MAX_CHOICES:
                 self._choices.clear()
-            choice = self._choices[key] = self._select(pass_name, x, weight, forced)
+            choice = self._choices[key] = self._select(pass_name, (x, weight, *settings), forced)
         return choice
 
-    def _select(self, pass_name: str, x: Tensor, weight: Tensor, forced: str | None) -> Choice:
+    def _select(self, pass_name: str, call: tuple, forced: str | None) -> Choice:
         rejected: dict[str, str] = {}
         for backend in self._backends[pass_name]:
             if backend.forced_only if forced is None else backend.name != forced:
                 continue
-            reason = backend.why_not(x, weight)
+            reason = backend.why_not(*call)
             if reason is None and forced is None and backend.why_rather_not is not None:
-                reason = backend.why_rather_not(x, weight)
+                reason = backend.why_rather_not(*call)
             if reason is None:
                 return Choice(backend, rejected)
             rejected[backend.name] = reason
@@ -156,30 +161,38 @@ class Dispatcher:
         reasons = '; '.join(f'{name}: {reason}' for name, reason in rejected.items())
         raise RuntimeError(f'{self.op} cannot run its {pass_name} pass: {reasons}')
 
-    def explain(self, x: Tensor, weight: Tensor, forced: str | None = None) -> dict[str, Choice]:
+    def explain(self, x: Tensor, weight: Tensor, forced: str | None = None, settings: tuple = ()) -> dict[str, Choice]:
         """The choice of every pass, with what the backend will do."""
         choices = {}
         for name in PASSES:
-            choice = self.select(name, x, weight, forced)
+            choice = self.select(name, x, weight, forced, settings)
             describe = choice.backend.describe
-            choices[name] = Choice(choice.backend, choice.rejected, '' if describe is None else describe(x, weight))
+            detail = '' if describe is None else describe(x, weight, *settings)
+            choices[name] = Choice(choice.backend, choice.rejected, detail)
         return choices
 
-    def run(self, pass_name: str, x: Tensor, weight: Tensor, forced: str | None, *arguments) -> Tensor:
-        """Run one pass on the backend chosen for ``(x, weight)``."""
-        backend = self.select(pass_name, x, weight, forced).backend
+    def run(
+        self, pass_name: str, arguments: tuple, x: Tensor, weight: Tensor, forced: str | None, settings: tuple = ()
+    ) -> Tensor:
+        """Run one pass with ``arguments`` and ``settings`` on the backend chosen for ``(x, weight)``."""
+        settings = _hashable(settings)
+        backend = self.select(pass_name, x, weight, forced, settings).backend
         self._record(pass_name, backend.name)
-        return backend.run(*arguments)
+        return backend.run(*arguments, *settings)
 
-    def run_backward(self, grad_output: Tensor, x: Tensor, weight: Tensor, forced: str | None) -> tuple[Tensor, Tensor]:
+    def run_backward(
+        self, grad_output: Tensor, x: Tensor, weight: Tensor, forced: str | None, settings: tuple = ()
+    ) -> tuple[Tensor, Tensor]:
         """Both gradients, at once where one backend is chosen for both and can."""
-        names = {self.select(name, x, weight, forced).backend.name for name in PASSES[1:]}
-        joint = self._joint.get(names.pop()) if len(names) == 1 else None
+        settings = _hashable(settings)
+        arguments = grad_output, x, weight
+        names = [self.select(name, x, weight, forced, settings).backend.name for name in PASSES[1:]]
+        joint = self._joint.get(names[0]) if names[0] == names[1] else None
         if joint is None:
-            return tuple(self.run(name, x, weight, forced, grad_output, x, weight) for name in PASSES[1:])
+            return tuple(self.run(name, arguments, x, weight, forced, settings) for name in PASSES[1:])
         for pass_name in PASSES[1:]:
-            self._record(pass_name, self.select(pass_name, x, weight, forced).backend.name)
-        return joint(grad_output, x, weight)
+            self._record(pass_name, names[0])
+        return joint(*arguments, *settings)
 
     @contextmanager
     def record(self) -> Iterator[list[tuple[str, str]]]:
@@ -194,3 +207,8 @@ class Dispatcher:
     def _record(self, pass_name: str, name: str) -> None:
         for calls in self._records:
             calls.append((pass_name, name))
+
+
+def _hashable(settings: tuple) -> tuple:
+    # Lists of integers of an operator's schema arrive as lists.
+    return tuple(tuple(value) if isinstance(value, list) else value for value in settings)

@@ -6,7 +6,8 @@ from numerics import assert_close
 from torch import nn
 
 from mmlk.ops import default_backend, depthwise_conv2d
-from mmlk.ops.depthwise_conv2d import dispatcher, library
+from mmlk.ops.depthwise_conv2d import dispatcher
+from mmlk.ops.depthwise_conv2d.library import operators
 from ops.cases import literal, make
 
 SHAPES = [(2, 3, 9, 11, 13, 5), (1, 2, 6, 6, 5, 5)]
@@ -28,12 +29,12 @@ def test_opcheck(shape, layout):
     x = x.to(memory_format=layout)
     grad = torch.randn_like(x)
     tests = ('test_schema', 'test_faketensor', 'test_autograd_registration')
-    torch.library.opcheck(library.grad_input, (grad, weight, None), test_utils=tests)
-    torch.library.opcheck(library.grad_weight, (grad, x, weight, None), test_utils=tests)
-    torch.library.opcheck(library.backward, (grad, x, weight, None), test_utils=tests)
+    torch.library.opcheck(operators.grad_input, (grad, weight, None), test_utils=tests)
+    torch.library.opcheck(operators.grad_weight, (grad, x, weight, None), test_utils=tests)
+    torch.library.opcheck(operators.backward, (grad, x, weight, None), test_utils=tests)
     x, weight, bias = x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()
-    torch.library.opcheck(library.forward, (x, weight, bias, None))
-    torch.library.opcheck(library.forward, (x, weight, None, 'cpu/fft'))
+    torch.library.opcheck(operators.forward, (x, weight, bias, None))
+    torch.library.opcheck(operators.forward, (x, weight, None, 'cpu/fft'))
 
 
 @pytest.mark.parametrize('backend', [None, 'cpu/fft', 'reference'])

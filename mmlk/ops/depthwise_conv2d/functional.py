@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from mmlk.ops.checks import check_depthwise_conv2d
-from mmlk.ops.depthwise_conv2d import library, reference
+from mmlk.ops.depthwise_conv2d import reference
 from mmlk.ops.depthwise_conv2d.backends import dispatcher
+from mmlk.ops.depthwise_conv2d.library import operators
 from mmlk.ops.dispatch import PASSES, Choice
+from mmlk.ops.library import autocast_off, cast_for_autocast
 
 _default_backend: str | None = None
 
@@ -43,16 +45,16 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
         >>> depthwise_conv2d(torch.ones(1, 2, 5, 5), torch.ones(2, 1, 3, 3))[0, 0, 2, 2].item()
         9.0
     """
-    x, weight, bias = _cast_for_autocast(x, weight, bias)
+    x, weight, bias = cast_for_autocast(x, weight, bias)
     check_depthwise_conv2d(x, weight, bias)
     backend = _default_backend if backend is None else backend
     if backend is not None and backend not in dispatcher.names():
         raise ValueError(f'backend must be one of {dispatcher.names()} for depthwise_conv2d, got {backend!r}')
     if backend == 'reference' or not torch.compiler.is_compiling() and _all_reference(x, weight, backend):
         # PyTorch's own convolution brings autograd of any order and needs no detour.
-        with library.autocast_off(x):
+        with autocast_off(x):
             return reference.forward(x, weight, bias)
-    return library.forward(x, weight, bias, backend)
+    return operators.forward(x, weight, bias, backend)
 
 
 @contextmanager
@@ -91,22 +93,10 @@ def explain(x: Tensor, weight: Tensor, *, backend: str | None = None) -> dict[st
         >>> explain(torch.ones(2, 64, 56, 56), torch.ones(64, 1, 31, 31))['forward'].backend.name
         'cpu'
     """
-    x, weight, _ = _cast_for_autocast(x, weight, None)
+    x, weight, _ = cast_for_autocast(x, weight, None)
     check_depthwise_conv2d(x, weight, None)
     return dispatcher.explain(x, weight, _default_backend if backend is None else backend)
 
 
 def _all_reference(x: Tensor, weight: Tensor, backend: str | None) -> bool:
     return all(dispatcher.select(name, x, weight, backend).backend.name == 'reference' for name in PASSES)
-
-
-def _cast_for_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Cast to the autocast dtype where autocast is on, so that every backend sees one dtype."""
-    if not isinstance(x, Tensor) or x.dtype == torch.float64:
-        return x, weight, bias
-    device = x.device.type
-    # By name: is_autocast_enabled refuses "meta", and torch.compile cannot trace torch.amp.is_autocast_available.
-    if device not in ('cpu', 'cuda') or not torch.is_autocast_enabled(device):
-        return x, weight, bias
-    dtype = torch.get_autocast_dtype(device)
-    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
