@@ -1,3 +1,4 @@
+# The paper gives no recipe of its own for ADE20K: this is SLaK's.
 _base_ = [
     '../_base_/models/upernet_pelk.py',
     '../_base_/datasets/ade20k_512.py',
@@ -10,3 +11,5 @@ model = dict(
     decode_head=dict(in_channels=[124, 249, 499, 998]),
     auxiliary_head=dict(in_channels=499),
 )
+# The paper is silent on the weight decay of the positional embedding: none here.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(position_embedding=dict(decay_mult=0.0))))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mmlk.checkpoints.official import OFFICIAL_FILES
 from mmlk.compat.config_scope import ConfigNotFoundError, resolve
 from mmlk.errors import UsageError
 
@@ -96,17 +97,23 @@ def load_backbone_weights(
 
 
 def missing_weights_message(checkpoint: str) -> str:
-    """One sentence for pretrained weights that are not there: which config trains them, how to do without."""
-    config = f'imagenet/{Path(checkpoint).stem}.py'
+    """One sentence for pretrained weights that are not there: where they come from, how to do without.
+
+    Names the authors' file and the command that converts it, and the config that trains the weights, where there are
+    such.
+    """
+    name = Path(checkpoint).stem
+    config = f'imagenet/{name}.py'
+    ways = []
+    if name in OFFICIAL_FILES:
+        ways.append(OFFICIAL_FILES[name].instruction(checkpoint))
     try:
         resolve(f'mmlk::{config}')
-        train = f'train them with configs/{config} and put them there, or '
+        ways.append(f'train them with configs/{config} and put them there')
     except ConfigNotFoundError:
-        train = ''
-    return (
-        f'pretrained weights expected at {checkpoint}, found no such file: {train}start from random weights with '
-        f'--cfg-options model.backbone.init_cfg=None'
-    )
+        pass
+    ways.append('start from random weights with --cfg-options model.backbone.init_cfg=None')
+    return f'pretrained weights expected at {checkpoint}, found no such file: {", or ".join(ways)}'
 
 
 def some(items: list[str], limit: int = 3) -> str:

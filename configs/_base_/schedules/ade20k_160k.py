@@ -1,6 +1,5 @@
-# The ADE20K recipe of ConvNeXt, SLaK and PeLK: 160k iterations, AdamW, linear decay after 1500 iterations of warm-up,
-# learning rates decaying towards the stem. No weight decay on norms, biases, layer scale; the positional embedding of
-# PeLK, on which its paper is silent, has none either.
+# The ADE20K recipe of ConvNeXt, SLaK, PeLK, SW and UniRepLKNet: 160k iterations, AdamW, linear decay after 1500
+# iterations of warm-up, learning rates decaying towards the stem. No weight decay on norms, biases, layer scale.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
@@ -12,7 +11,6 @@ optim_wrapper = dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         flat_decay_mult=0.0,
-        custom_keys=dict(position_embedding=dict(decay_mult=0.0)),
     ),
 )
 param_scheduler = [
@@ -22,5 +20,5 @@ param_scheduler = [
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-# 8 GPUs x 2 images; --auto-scale-lr fits the learning rate to any other batch.
+# 8 GPUs x 2 images, or 4 x 4; --auto-scale-lr fits the learning rate to any other batch.
 auto_scale_lr = dict(base_batch_size=16)

@@ -1,5 +1,4 @@
 # SLaK's ImageNet recipe, which PeLK follows: batch 4096, AdamW 4e-3, 20 epochs of warm-up, cosine to 1e-6, EMA 0.9999.
-# Departure: the papers train at 40 % dynamic sparsity, this trains the dense network.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=4e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
@@ -19,7 +18,7 @@ param_scheduler = [
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
-# EMA averages optimizer steps, of which there is one in 8 iterations.
-custom_hooks = [dict(type='EMAHook', momentum=1e-4, interval=8, priority='ABOVE_NORMAL')]
+# EMA averages optimizer steps, of which there is one in 8 iterations, and the statistics of BatchNorms too.
+custom_hooks = [dict(type='EMAHook', momentum=1e-4, interval=8, update_buffers=True, priority='ABOVE_NORMAL')]
 # Per iteration, 4 GPUs x 128 images: MMEngine does not count the accumulated ones.
 auto_scale_lr = dict(base_batch_size=512)

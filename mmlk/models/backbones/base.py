@@ -172,8 +172,9 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
         The learning rate is scaled by decay^(depth_count - depth - 1).
 
         ``stage_wise``: down-sampling layers 0, stage i i+1. ``layer_wise``: stem 0, stage 0 1, down-sampling and stage
-        1 2, down-sampling to stage 2 3, block b of stage 2 3 + b // 3, down-sampling and stage 3 ``num_layers``. Norms
-        of the outputs and everything outside the backbone come last, undecayed.
+        1 2, down-sampling to stage 2 3, block b of stage 2 3 + b // 3, down-sampling and stage 3 ``num_layers``. What
+        the blocks of a stage share counts as its first block. Norms of the outputs and everything outside the backbone
+        come last, undecayed.
 
         Args:
             param_name: Name of the parameter, such as 'backbone.stages.2.blocks.4.norm.weight'.
@@ -209,7 +210,8 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
         if stage == 1:
             return 2
         if stage == 2:
-            return 3 + block // 3
+            # Deeper networks than the number of groups is meant for must not get larger rates than the stage behind.
+            return min(3 + block // 3, num_layers - 1)
         return num_layers
 
     def _freeze_stages(self) -> None:

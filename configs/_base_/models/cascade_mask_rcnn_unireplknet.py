@@ -1,0 +1,3 @@
+_base_ = './cascade_mask_rcnn.py'
+
+model = dict(backbone=dict(type='mmlk.UniRepLKNet', norm_cfg=dict(type='SyncBN'), with_cp=True))

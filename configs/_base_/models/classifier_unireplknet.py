@@ -1,0 +1,3 @@
+_base_ = './classifier.py'
+
+model = dict(backbone=dict(type='mmlk.UniRepLKNet'))

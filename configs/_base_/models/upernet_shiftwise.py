@@ -1,0 +1,9 @@
+# UperNet on an SW backbone.
+# Departure: the authors keep the weights that were pruned on ImageNet at zero (`sparse=True`); here they are trained.
+_base_ = './upernet.py'
+
+model = dict(
+    backbone=dict(
+        type='mmlk.ShiftWiseNet', layer_scale_init_value=1.0, conv_norm_cfg=dict(type='SyncBN', requires_grad=True)
+    ),
+)

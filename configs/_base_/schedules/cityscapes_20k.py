@@ -1,0 +1,10 @@
+# RepLKNet's Cityscapes recipe: 80k iterations at batch 16, run as 20k at 32 GPUs x 2 images. On 8 GPUs x 2 that is
+# train_cfg.max_iters=80000, both schedulers stretched alike, and --auto-scale-lr.
+_base_ = './ade20k_80k.py'
+
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=400),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=400, end=20000),
+]
+train_cfg = dict(max_iters=20000, val_interval=2000)
+auto_scale_lr = dict(base_batch_size=64)

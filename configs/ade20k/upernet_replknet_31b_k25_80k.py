@@ -1,0 +1,3 @@
+_base_ = './upernet_replknet_31b_80k.py'
+
+model = dict(backbone=dict(arch='31b_k25', init_cfg=dict(checkpoint='checkpoints/replknet_31b_k25_120e.pth')))

@@ -1,0 +1,3 @@
+_base_ = './pelk_t_120e.py'
+
+model = dict(backbone=dict(arch='t_101'))
