@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 
-from mmengine.config import DictAction
-
 
 def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
     """A parser whose ``--help`` ends with examples."""
@@ -24,6 +22,18 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--work-dir', help='where logs and checkpoints go (default: ./work_dirs/NAME, NAME_demo with --demo)'
     )
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='how processes were started'
+    )
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='set by the launcher')
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Single entries of the config."""
+    # Here, because the benchmark of the op runs where MMEngine is not installed.
+    from mmengine.config import DictAction
+
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -31,12 +41,27 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='set config entries; applied last, so they win over --demo: optim_wrapper.optimizer.lr=1e-3 key="[a,b]"',
     )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='how processes were started'
-    )
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='set by the launcher')
 
 
 def export_local_rank(args: argparse.Namespace) -> None:
     """MMEngine reads the rank from the environment; torchrun sets it, older launchers pass an argument."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+
+def positive_int(text: str) -> int:
+    """Type of an argument that counts something."""
+    value = int(text) if text.strip().isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be a whole number of 1 or more, got {text}')
+    return value
+
+
+def positive_float(text: str) -> float:
+    """Type of an argument that measures something."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'must be a number above 0, got {text}')
+    return value

@@ -18,9 +18,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UsageError: There is no such config.
     """
-    if '::' not in args.config and not Path(args.config).is_file():
-        raise UsageError(_missing_config_message(args.config))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     name = Path(args.config.split('::')[-1]).stem
     if args.demo:
         changes = apply_demo(cfg)
@@ -34,6 +32,20 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         # A demo has a directory of its own: a real run that resumes automatically must not pick up its checkpoint.
         cfg.work_dir = str(Path('work_dirs') / name)
+    return cfg
+
+
+def read_config(path: str, options: dict | None = None) -> Config:
+    """Read a config and set single entries of it.
+
+    Raises:
+        UsageError: There is no such config.
+    """
+    if '::' not in path and not Path(path).is_file():
+        raise UsageError(_missing_config_message(path))
+    cfg = Config.fromfile(path)
+    if options:
+        cfg.merge_from_dict(options)
     return cfg
 
 

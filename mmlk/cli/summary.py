@@ -79,6 +79,10 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
     table.add_column(overflow='fold')
     for name, value in rows:
         table.add_row(name, value)
+    console_of_width(max(len(name) for name, _ in rows) + max(len(value) for _, value in rows) + 8).print(table)
+
+
+def console_of_width(needed: int) -> Console:
+    """A console for a table of ``needed`` characters."""
     # In a log or a pipe the width is unknown and 80 would break the paths.
-    needed = max(len(name) for name, _ in rows) + max(len(value) for _, value in rows) + 8
-    Console(width=None if sys.stdout.isatty() else max(80, needed)).print(table)
+    return Console(width=None if sys.stdout.isatty() else max(80, needed))

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.fileio import list_dir_or_file
 
+from mmlk.datasets.class_folders import require_classes
+from mmlk.datasets.coco_annotations import require_annotations
+from mmlk.datasets.label_maps import require_label_maps
 from mmlk.errors import UsageError
 
 #: What the folder in ``data_root`` looks like, by dataset class.
@@ -14,7 +18,19 @@ LAYOUTS = {
         'images/{training,validation}/*.jpg and annotations/{training,validation}/*.png (label 0 = ignored, 1 to 150), '
         'as the archive of SceneParse150 unpacks'
     ),
+    'CityscapesDataset': (
+        'leftImg8bit/{train,val}/<city>/*_leftImg8bit.png and gtFine/{train,val}/<city>/*_gtFine_labelTrainIds.png '
+        '(made from the *_labelIds.png of the archive by csCreateTrainIdLabelImgs of cityscapesscripts)'
+    ),
+    'CocoDataset': 'train2017/*.jpg, val2017/*.jpg and annotations/instances_{train,val}2017.json',
     'ImageNet': 'train/<class>/*.JPEG and val/<class>/*.JPEG, a folder per class such as n01440764',
+    'ImageNet21k': 'train/<class>/*.JPEG and val/<class>/*.JPEG, the same 21841 folders in both',
+}
+
+#: How the names of pictures and of their label maps end, by dataset class; what is before has to be the same.
+PAIRS = {
+    'ADE20KDataset': ('.jpg', '.png'),
+    'CityscapesDataset': ('_leftImg8bit.png', '_gtFine_labelTrainIds.png'),
 }
 
 
@@ -44,20 +60,38 @@ def require_data(cfg: Config, *dataloaders: str) -> None:
                     f'{name} expects data in {folder}: {problem}{layout}; put or link the data there, or try the '
                     f'command with --demo, which generates a small set'
                 )
-        if kind == 'ADE20KDataset':
-            _require_pairs(name, *_folders(dataset))
+        if kind in PAIRS:
+            _require_pairs(name, kind, *_folders(dataset))
+            require_label_maps(cfg, name, dataset, _folders(dataset)[1], PAIRS[kind][1])
+        if kind == 'CocoDataset':
+            require_annotations(cfg, name, dataset, LAYOUTS[kind])
+        if kind in ('ImageNet', 'ImageNet21k'):
+            require_classes(cfg, name, dataset)
 
 
 def _folders(dataset) -> list[Path]:
-    prefixes = dict(dataset.get('data_prefix') or {})
+    prefixes = dataset.get('data_prefix') or {}
+    prefixes = {'img': prefixes} if isinstance(prefixes, str) else dict(prefixes)
     if not prefixes and dataset.get('split'):
         prefixes = {'split': dataset.split}
     return [Path(dataset.data_root) / prefix for prefix in prefixes.values()]
 
 
-def _require_pairs(name: str, images: Path, labels: Path) -> None:
-    image_names = {path.stem for path in images.glob('*.jpg')}
-    without = sorted(image_names - {path.stem for path in labels.glob('*.png')})
+def _require_pairs(name: str, kind: str, images: Path, labels: Path) -> None:
+    image_end, label_end = PAIRS[kind]
+    image_names = _names(images, image_end)
+    without = sorted(image_names - _names(labels, label_end))
     if not image_names or without:
-        problem = f'no label map for {len(without)} images, such as {without[0]}.jpg' if without else 'no *.jpg in it'
-        raise UsageError(f'{name} expects a label map {labels}/*.png for every image {images}/*.jpg, found {problem}')
+        problem = f'no *{image_end} in it'
+        if without:
+            problem = f'no label map for {len(without)} images, such as {without[0]}{image_end}; {kind} wants '
+            problem += LAYOUTS[kind]
+        raise UsageError(
+            f'{name} expects a label map {labels}/*{label_end} for every image {images}/*{image_end}, found {problem}'
+        )
+
+
+def _names(folder: Path, end: str) -> set[str]:
+    """Paths of the files below a folder that end so, without the end; found as the dataset classes find them."""
+    files = list_dir_or_file(folder, list_dir=False, suffix=end, recursive=True)
+    return {path.removesuffix(end) for path in files}

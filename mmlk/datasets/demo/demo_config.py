@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,23 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from mmlk.datasets.demo.recipe import DEFAULT_ROOT, ROOT_VARIABLE, DemoSettings, read_iterations, shorten_recipe
+from mmlk.datasets.demo.recipe import (
+    DEFAULT_ITERATIONS,
+    DEFAULT_ROOT,
+    ROOT_VARIABLE,
+    DemoSettings,
+    read_iterations,
+    shorten_recipe,
+)
 from mmlk.errors import UsageError
 
-# One module per host with `check(cfg)` and `adapt(cfg, settings)`, both on the plain dictionary of the config. Modules
-# are imported when asked for: each needs its host's formats only.
+# One module per host with `check(cfg)` and `adapt(cfg, settings)`, both on the plain dictionary of the config, and
+# optionally `SIZES`, settings that differ from the defaults. Modules are imported when asked for: each needs its host's
+# formats only.
 _ADAPTERS = {
+    'mmpretrain': 'mmlk.datasets.demo.classification',
     'mmseg': 'mmlk.datasets.demo.segmentation',
+    'mmdet': 'mmlk.datasets.demo.detection',
 }
 
 
@@ -59,7 +69,7 @@ def apply_demo(cfg: Config, *, iterations: int | None = None, data_root: str | P
 
     Args:
         cfg: Config of any supported host.
-        iterations: Optimiser steps; None takes the environment's ``MMLK_DEMO_ITERS``, else 120.
+        iterations: Optimiser steps; None takes the environment's ``MMLK_DEMO_ITERS``, else what suits the host.
         data_root: Folder for generated data; None takes the environment's ``MMLK_DEMO_ROOT``, else ``data/demo``.
 
     Returns:
@@ -74,11 +84,13 @@ def apply_demo(cfg: Config, *, iterations: int | None = None, data_root: str | P
         known = ', '.join(map(repr, _ADAPTERS))
         raise UsageError(f'The demo supports configs with default_scope {known}, got {scope!r}; choose one of those.')
     adapter = import_module(_ADAPTERS[scope])
+    sizes = dict(getattr(adapter, 'SIZES', {}))
     settings = DemoSettings(
         root=Path(data_root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT),
-        iterations=read_iterations(iterations),
+        iterations=read_iterations(iterations, sizes.pop('iterations', DEFAULT_ITERATIONS)),
         cuda=torch.cuda.is_available(),
     )
+    settings = replace(settings, **sizes)
     # Two copies that share nothing: in the config itself one dictionary may stand in several places.
     before, after = cfg.to_dict(), cfg.to_dict()
     adapter.check(after)

@@ -32,6 +32,7 @@ def paint_vessel(
         height: From the waterline to the tip of the mast.
         class_id: Label of hull and sails.
     """
+    canvas.begin_object()
     heading = 1 if rng.random() < 0.5 else -1
     middle, half = (left + right) / 2, (right - left) / 2
     hull_height = 0.24 * height
@@ -74,6 +75,7 @@ def paint_lighthouse(
         width: Width of the foot; nothing is painted outside it.
         height: From foot to the tip of the dome.
     """
+    canvas.begin_object()
     half = width / 2
     top, lamp = base - 0.76 * height, base - 0.9 * height
     narrow = 0.58 * half
@@ -105,6 +107,7 @@ def paint_keep(
     canvas: Canvas, rng: np.random.Generator, middle: float, base: float, width: float, height: float
 ) -> None:
     """Paint a square, dark stone keep: the far cue that makes the vessel a boat. Arguments as the lighthouse's."""
+    canvas.begin_object()
     half = width / 2
     crown = base - height
     stone = _pick(rng, [(0.27, 0.26, 0.27), (0.30, 0.25, 0.21), (0.22, 0.24, 0.28)])
@@ -133,6 +136,7 @@ def paint_building(
     canvas: Canvas, rng: np.random.Generator, left: float, right: float, base: float, height: float
 ) -> None:
     """Paint a gabled house with a grid of windows between ``left`` and ``right``, standing on ``base``."""
+    canvas.begin_object()
     wall = _pick(rng, [WHITE, (0.80, 0.70, 0.55), (0.58, 0.32, 0.24), (0.55, 0.58, 0.62), (0.72, 0.52, 0.40)])
     roof = _pick(rng, [(0.45, 0.18, 0.13), (0.25, 0.26, 0.30), (0.36, 0.27, 0.20)])
     eaves, ridge = base - 0.66 * height, base - height
@@ -181,6 +185,7 @@ def paint_tree(
         height: From the foot to the top of the crown.
         radius: Half the width of the crown.
     """
+    canvas.begin_object()
     centre = base - height + 1.1 * radius
     canvas.paint(canvas.rectangle(x - 1.5, centre, x + 1.5, base), (0.22, 0.15, 0.10), TREE)
     crown = canvas.ellipse(x, centre, 0.7 * radius, radius)
@@ -196,6 +201,7 @@ def paint_tree(
 
 def paint_car(canvas: Canvas, rng: np.random.Generator, left: float, base: float, length: float) -> None:
     """Paint a car seen from the side, ``length`` long, its wheels standing on ``base``."""
+    canvas.begin_object()
     bodies = [(0.72, 0.12, 0.10), (0.14, 0.32, 0.66), (0.88, 0.88, 0.86), (0.86, 0.64, 0.12), (0.16, 0.50, 0.42)]
     body = _pick(rng, bodies)
     heading = 1 if rng.random() < 0.5 else -1

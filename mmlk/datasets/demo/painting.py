@@ -39,6 +39,8 @@ class Canvas:
         scale: Samples per unit.
         rgb: Colours (side, side, 3) float32, nominally 0..1.
         label: Class per sample (side, side) uint8.
+        number: Count of objects begun when a sample was labelled (side, side) uint8; with ``label`` it tells one car
+            from the other.
         x: Horizontal position of every sample column in units (1, side).
         y: Vertical position of every sample row in units (side, 1).
     """
@@ -49,6 +51,8 @@ class Canvas:
         self.scale = self.side / UNITS
         self.rgb = np.zeros((self.side, self.side, 3), np.float32)
         self.label = np.full((self.side, self.side), IGNORED, np.uint8)
+        self.number = np.zeros((self.side, self.side), np.uint8)
+        self._begun = 0
         centres = (np.arange(self.side, dtype=np.float32) + 0.5) / self.scale
         self.x, self.y = centres[None, :], centres[:, None]
 
@@ -92,6 +96,10 @@ class Canvas:
         radius_y = radius_x if radius_y is None else radius_y
         return ((self.x - x) / radius_x) ** 2 + ((self.y - y) / radius_y) ** 2 <= 1
 
+    def begin_object(self) -> None:
+        """Count what is labelled from now on as another object than everything before."""
+        self._begun += 1
+
     def paint(self, mask: NDArray[np.bool_], colour: Colour, class_id: int | None = None) -> None:
         """Cover the samples of a mask.
 
@@ -110,6 +118,7 @@ class Canvas:
         self.rgb[box][inside] = colour if colour.ndim == 1 else np.broadcast_to(colour, self.rgb.shape)[box][inside]
         if class_id is not None:
             self.label[box][inside] = class_id
+            self.number[box][inside] = self._begun
 
     def tint(self, amount: NDArray, colour: Colour) -> None:
         """Blend a colour over the picture, ``amount`` (side, side) saying how much of it; labels stay."""

@@ -58,8 +58,8 @@ class DemoSettings:
         return min(self.num_train, ceil(self.iterations / self.epochs) * self.batch_size)
 
 
-def read_iterations(iterations: int | None) -> int:
-    """Return the argument, else the environment's ``MMLK_DEMO_ITERS``, else 120.
+def read_iterations(iterations: int | None, default: int = DEFAULT_ITERATIONS) -> int:
+    """Return the argument, else the environment's ``MMLK_DEMO_ITERS``, else the default.
 
     Raises:
         UsageError: Not a positive integer.
@@ -68,7 +68,7 @@ def read_iterations(iterations: int | None) -> int:
     if iterations is None:
         name, value = ITERATIONS_VARIABLE, os.environ.get(ITERATIONS_VARIABLE)
         if value is None:
-            return DEFAULT_ITERATIONS
+            return default
     try:
         number = int(value)
     except ValueError:
@@ -192,7 +192,11 @@ def shorten_schedule(cfg: dict, settings: DemoSettings) -> None:
         # Counted in iterations among epochs: a warm-up. How long the recipe's epochs were is not in the config.
         warm_up = [scheduler for scheduler in schedulers if scheduler not in own]
         old_warm_up = max((scheduler.get('end', 0) for scheduler in warm_up), default=0) or 1
-        _move(warm_up, lambda time: time * _warm_up(settings.iterations) / old_warm_up)
+        if own:
+            _move(warm_up, lambda time: time * _warm_up(settings.iterations) / old_warm_up)
+        else:
+            # All counted in iterations, as a demo leaves them: they end with the run.
+            own, old_length = warm_up, old_warm_up
         # A run of one or two epochs has room for a schedule in iterations only.
         length = settings.epochs * settings.images_per_epoch // settings.batch_size
         for scheduler in own:

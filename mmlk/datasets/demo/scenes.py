@@ -36,7 +36,23 @@ SCENE_CLASSES = (
     objects.SHIP,
 )
 
+#: Labels of what can be counted.
+THING_CLASSES = (objects.BUILDING, objects.TREE, objects.CAR, objects.BOAT, objects.TOWER, objects.SHIP)
+
 Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """One object of a scene.
+
+    Attributes:
+        class_id: Its label, one of ``THING_CLASSES``.
+        mask: What is seen of it (H * ``SUPERSAMPLING``, W * ``SUPERSAMPLING``) bool, finer than the picture.
+    """
+
+    class_id: int
+    mask: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +66,7 @@ class Scene:
         cue_box: Box that holds everything in which the two looks of the tower differ.
         far_cue: 0 for the keep, 1 for the lighthouse.
         far_class: Label of the vessel, ``FAR_CLASSES[far_cue]``.
+        things: What can be counted, from back to front.
     """
 
     image: NDArray[np.uint8]
@@ -58,6 +75,7 @@ class Scene:
     cue_box: Box
     far_cue: int
     far_class: int
+    things: tuple[Thing, ...]
 
 
 @dataclass(frozen=True)
@@ -145,8 +163,10 @@ def render_scene(seed: int, size: int = 128, far_cue: int | None = None) -> Scen
     image = _photograph(canvas, camera_rng, mood)
     label = canvas.reduced_label()
     object_box = _bounds(label == far_class)
+    things = _things(canvas)
     if mirrored:
         image, label = image[:, ::-1], label[:, ::-1]
+        things = tuple(Thing(thing.class_id, thing.mask[:, ::-1]) for thing in things)
         object_box, cue_box = ((size - box[2], box[1], size - box[0], box[3]) for box in (object_box, cue_box))
     return Scene(
         image=np.ascontiguousarray(image),
@@ -155,6 +175,7 @@ def render_scene(seed: int, size: int = 128, far_cue: int | None = None) -> Scen
         cue_box=cue_box,
         far_cue=far_cue,
         far_class=far_class,
+        things=things,
     )
 
 
@@ -330,6 +351,16 @@ def _photograph(canvas: Canvas, rng: np.random.Generator, mood: _Mood) -> NDArra
     picture *= (1 - 0.09 * (steps[:, None] ** 2 + steps[None, :] ** 2))[..., None]
     picture += rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(0.012)
     return np.clip(np.round(picture * 255), 0, 255).astype(np.uint8)
+
+
+def _things(canvas: Canvas) -> tuple[Thing, ...]:
+    """Take a finished canvas apart into its objects, leaving out those hidden completely."""
+    # Ground painted after an object carries the object's number, so the label decides too.
+    is_thing = np.isin(canvas.label, THING_CLASSES)
+    pairs = np.unique(np.stack([canvas.number[is_thing], canvas.label[is_thing]], axis=1), axis=0)
+    return tuple(
+        Thing(int(class_id), (canvas.number == number) & (canvas.label == class_id)) for number, class_id in pairs
+    )
 
 
 def _bounds(mask: NDArray[np.bool_]) -> Box:

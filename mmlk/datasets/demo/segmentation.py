@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from mmlk.datasets.demo.ade20k import generate_ade20k
+from mmlk.datasets.demo.cityscapes import FAR_PAIR, generate_cityscapes
 from mmlk.datasets.demo.recipe import DemoSettings, as_list, is_epoch_based, type_name
 from mmlk.errors import UsageError
 
-SUPPORTED_DATASETS = ('ADE20KDataset',)
-FAR_PAIR = ['boat', 'ship']
+
+@dataclass(frozen=True)
+class DemoData:
+    """What stands in for a data set.
+
+    Attributes:
+        generate: Makes the data and returns its folder.
+        train: Folders of pictures and label maps for training.
+        val: The same for validation.
+        far_pair: The two classes that only the far cue tells apart.
+    """
+
+    generate: Callable[..., Path]
+    train: tuple[str, str]
+    val: tuple[str, str]
+    far_pair: tuple[str, str]
+
+
+#: By dataset class.
+DEMO_DATA = {
+    'ADE20KDataset': DemoData(
+        generate_ade20k,
+        ('images/training', 'annotations/training'),
+        ('images/validation', 'annotations/validation'),
+        ('boat', 'ship'),
+    ),
+    'CityscapesDataset': DemoData(
+        generate_cityscapes, ('leftImg8bit/train', 'gtFine/train'), ('leftImg8bit/val', 'gtFine/val'), FAR_PAIR
+    ),
+}
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _RESIZES = ('Resize', 'RandomResize', 'RandomChoiceResize', 'ResizeShortestEdge', 'ResizeToMultiple')
@@ -21,16 +52,18 @@ def check(cfg: dict) -> None:
     """Refuse configs whose data cannot be replaced by the demo's.
 
     Raises:
-        UsageError: A data set is not of ADE20K's layout; the message says which are supported.
+        UsageError: A data set is of no supported layout, or the loaders use several; the message says which.
     """
-    for name in _LOADERS:
-        if cfg.get(name):
-            kind = type_name(_innermost(cfg[name].get('dataset', {})))
-            if kind not in SUPPORTED_DATASETS:
-                raise UsageError(
-                    f'The demo supports segmentation configs on {", ".join(SUPPORTED_DATASETS)}, '
-                    f'but {name} uses {kind or "no dataset type"}; choose a config of configs/ade20k.'
-                )
+    kinds = _kinds(cfg)
+    for name, kind in kinds.items():
+        if kind not in DEMO_DATA:
+            raise UsageError(
+                f'The demo supports segmentation configs on {", ".join(DEMO_DATA)}, '
+                f'but {name} uses {kind or "no dataset type"}; choose a config of configs/ade20k or configs/cityscapes.'
+            )
+    if len(set(kinds.values())) > 1:
+        found = ', '.join(f'{name} {kind}' for name, kind in kinds.items())
+        raise UsageError(f'The demo needs one dataset type in all loaders, got {found}; make them alike.')
 
 
 def adapt(cfg: dict, settings: DemoSettings) -> None:
@@ -40,13 +73,15 @@ def adapt(cfg: dict, settings: DemoSettings) -> None:
         cfg: Plain nested dictionary of the config.
         settings: Sizes, counts and where to put the data.
     """
+    # A config without data, of a model alone, gets the first.
+    data = DEMO_DATA[next(iter(_kinds(cfg).values()), 'ADE20KDataset')]
     counts = dict(num_train=settings.num_train, num_val=settings.num_val)
-    data_root = str(generate_ade20k(settings.root, size=settings.size, **counts))
+    data_root = str(data.generate(settings.root, size=settings.size, **counts))
     size = (settings.size, settings.size)
     tested_at = _tested_at(cfg)
     for name in _LOADERS:
         if cfg.get(name):
-            _adapt_loader(cfg[name], data_root, settings, training=name == 'train_dataloader')
+            _adapt_loader(cfg[name], data, data_root, settings, training=name == 'train_dataloader')
     if cfg.get('train_cfg') and cfg.get('train_dataloader') and is_epoch_based(cfg):
         cfg['train_dataloader']['dataset']['indices'] = settings.images_per_epoch
     # Some of mmseg's tools read the variables that the loaders were written with.
@@ -64,7 +99,12 @@ def adapt(cfg: dict, settings: DemoSettings) -> None:
     _shrink_windows((cfg.get('model') or {}).get('test_cfg') or {}, settings.size)
     for name in ('val_evaluator', 'test_evaluator'):
         if cfg.get(name):
-            cfg[name] = _extend_evaluator(cfg[name])
+            cfg[name] = _extend_evaluator(cfg[name], data.far_pair)
+
+
+def _kinds(cfg: dict) -> dict[str, str]:
+    """Dataset class of every loader that the config has."""
+    return {name: type_name(_innermost(cfg[name].get('dataset', {}))) for name in _LOADERS if cfg.get(name)}
 
 
 def _innermost(dataset: dict) -> dict:
@@ -74,12 +114,11 @@ def _innermost(dataset: dict) -> dict:
     return dataset
 
 
-def _adapt_loader(loader: dict, data_root: str, settings: DemoSettings, training: bool) -> None:
+def _adapt_loader(loader: dict, data: DemoData, data_root: str, settings: DemoSettings, training: bool) -> None:
     """Point one data loader to the demo data."""
     dataset = loader['dataset'] = _innermost(loader['dataset'])
-    split = 'training' if training else 'validation'
     dataset['data_root'] = data_root
-    dataset['data_prefix'] = dict(img_path=f'images/{split}', seg_map_path=f'annotations/{split}')
+    dataset['data_prefix'] = dict(zip(('img_path', 'seg_map_path'), data.train if training else data.val))
     for key in ('ann_file', 'indices'):
         dataset.pop(key, None)
     dataset['pipeline'] = _shrink_pipeline(dataset['pipeline'], settings.size)
@@ -125,6 +164,10 @@ def _shrink_pipeline(pipeline: list, size: int, tested_at: int | None = None) ->
         kind = type_name(step)
         if kind in _CUE_BREAKERS:
             continue
+        if kind == 'ResizeToMultiple' and tested_at:
+            # One of the alternatives of TTA before it resizes.
+            result.append(step)
+            continue
         step = dict(step)
         if kind in _RESIZES and 'scale_factor' not in step:
             side = round(size * min(_pair(step['scale'])) / tested_at) if tested_at and 'scale' in step else size
@@ -160,10 +203,10 @@ def _shrink_windows(test_cfg: dict, size: int) -> None:
             test_cfg['stride'] = tuple(max(1, stride * size // crop) for stride, crop in strides)
 
 
-def _extend_evaluator(evaluator: dict | list) -> list:
+def _extend_evaluator(evaluator: dict | list, far_pair: Sequence[str]) -> list:
     """Keep the evaluator and add the IoU of the far pair and of the classes that the demo shows."""
     added = [
-        dict(type='mmlk.SubsetIoUMetric', classes=list(FAR_PAIR), prefix='far'),
+        dict(type='mmlk.SubsetIoUMetric', classes=list(far_pair), prefix='far'),
         dict(type='mmlk.SubsetIoUMetric', prefix='present'),
     ]
     # A config saved by a demo run has them already, and MMEngine refuses two metrics of one name.

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmlk.datasets.demo import ade20k
-from mmlk.datasets.demo.ade20k import generate_ade20k, scene_seed
+from mmlk.datasets.demo import ade20k, folder
+from mmlk.datasets.demo.ade20k import generate_ade20k
+from mmlk.datasets.demo.folder import scene_seed
 from mmlk.datasets.demo.scenes import FAR_CLASSES, SCENE_CLASSES, render_scene
 from mmlk.errors import UsageError
 
@@ -154,7 +155,7 @@ def test_read_only_folder_is_one_sentence(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, 'Permission denied')
 
-    monkeypatch.setattr(ade20k.tempfile, 'mkdtemp', refuse)
+    monkeypatch.setattr(folder.tempfile, 'mkdtemp', refuse)
     with pytest.raises(UsageError, match=r'cannot be written to .*: Permission denied'):
         generate_ade20k(tmp_path, **SMALL)
 
@@ -173,7 +174,7 @@ def test_two_at_once_agree(tmp_path, monkeypatch):
         barrier.wait(timeout=60)
         rename(source, target)
 
-    monkeypatch.setattr(ade20k.os, 'rename', rename_together)
+    monkeypatch.setattr(folder.os, 'rename', rename_together)
     threads = [threading.Thread(target=lambda: results.append(generate_ade20k(tmp_path, **SMALL))) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -188,7 +189,7 @@ def test_failed_rename_is_reported(tmp_path, monkeypatch):
     def refuse(source, target):
         raise OSError(errno.EXDEV, 'Invalid cross-device link')
 
-    monkeypatch.setattr(ade20k.os, 'rename', refuse)
+    monkeypatch.setattr(folder.os, 'rename', refuse)
     with pytest.raises(UsageError, match='Invalid cross-device link'):
         generate_ade20k(tmp_path, **SMALL)
     assert list(tmp_path.iterdir()) == []

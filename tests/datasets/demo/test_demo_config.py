@@ -1,11 +1,13 @@
 """``apply_demo``: what it changes, what it never changes, that it tells all of it, and its sentences."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from mmengine.config import Config
 
 from mmlk.datasets.demo.demo_config import MISSING, Change, apply_demo, format_changes
+from mmlk.datasets.demo.segmentation import DEMO_DATA
 from mmlk.errors import UsageError
 
 # What makes a network what it is.
@@ -203,10 +205,10 @@ def test_data_goes_where_the_environment_says(monkeypatch, demo_data, demo_root,
 
 def test_data_goes_below_the_current_folder_otherwise(monkeypatch, tmp_path, segmentation_config):
     asked = []
-    monkeypatch.setattr(
-        'mmlk.datasets.demo.segmentation.generate_ade20k',
-        lambda root, **counts: asked.append((str(root), counts)) or root,
+    data = replace(
+        DEMO_DATA['ADE20KDataset'], generate=lambda root, **counts: asked.append((str(root), counts)) or root
     )
+    monkeypatch.setitem(DEMO_DATA, 'ADE20KDataset', data)
     apply_demo(segmentation_config())
     assert asked == [('data/demo', dict(size=128, num_train=240, num_val=40))]
 
@@ -217,10 +219,20 @@ def test_other_host_is_one_sentence(demo, segmentation_config):
         demo(cfg)
 
 
-def test_other_data_set_is_one_sentence_and_changes_nothing(demo, segmentation_config):
-    cfg = segmentation_config(**{'val_dataloader.dataset.type': 'CityscapesDataset'})
+@pytest.mark.parametrize(
+    ('kind', 'message'),
+    [
+        ('PascalVOCDataset', 'on ADE20KDataset, CityscapesDataset, but val_dataloader uses PascalVOCDataset'),
+        (
+            'CityscapesDataset',
+            'one dataset type in all loaders, got train_dataloader ADE20KDataset, val_dataloader City',
+        ),
+    ],
+)
+def test_other_data_set_is_one_sentence_and_changes_nothing(demo, segmentation_config, kind, message):
+    cfg = segmentation_config(**{'val_dataloader.dataset.type': kind})
     before = cfg.to_dict()
-    with pytest.raises(UsageError, match='on ADE20KDataset, but val_dataloader uses CityscapesDataset'):
+    with pytest.raises(UsageError, match=message):
         demo(cfg)
     assert cfg.to_dict() == before
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmlk.datasets.demo.ade20k import JPEG_QUALITY
+from mmlk.datasets.demo.folder import JPEG_QUALITY
 from mmlk.datasets.demo.scenes import FAR_CLASSES, FAR_GAP, SCENE_CLASSES, _draw_layout, render_scene
 from mmlk.errors import UsageError
 

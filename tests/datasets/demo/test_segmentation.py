@@ -99,6 +99,17 @@ def test_test_pipelines_and_tta(demo_cfg):
     assert [step.prob for step in flips] == [0.0, 1.0]
 
 
+def test_tta_with_multiples_keeps_its_scales(demo_cfg):
+    transforms = [
+        [dict(type='Resize', scale=(2048 * n // 4, 512 * n // 4), keep_ratio=True) for n in (3, 4, 5)],
+        [dict(type='ResizeToMultiple', size_divisor=32)],
+    ]
+    cfg = demo_cfg(tta_pipeline=[dict(type='TestTimeAug', transforms=transforms)])
+    resizes, multiples = cfg.tta_pipeline[0].transforms
+    assert [step.scale for step in resizes] == [(96, 96), (128, 128), (160, 160)]
+    assert multiples == transforms[1]
+
+
 def test_relative_tta_scales_are_kept(demo_cfg):
     transforms = [[dict(type='Resize', scale_factor=1.25, keep_ratio=True)]]
     cfg = demo_cfg(tta_pipeline=[dict(type='TestTimeAug', transforms=transforms)])
