@@ -1,4 +1,4 @@
-"""Imports run one way: ops <- layers <- mixers <- backbones <- analysis, the command line on top."""
+"""Imports run one way: ops <- nn <- layers <- mixers <- backbones <- analysis, the command line on top."""
 
 import ast
 import subprocess
@@ -15,16 +15,17 @@ MODULES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.pa
 
 #: What each part may import of the package (besides itself); the longest matching prefix counts.
 ALLOWED = {
-    'mmlk': {'mmlk.compat', 'mmlk.errors', 'mmlk.version'},
+    'mmlk': {'mmlk.compat', 'mmlk.errors', 'mmlk.nn', 'mmlk.version'},
     'mmlk.version': set(),
     'mmlk.errors': set(),
     'mmlk.registry': set(),
     'mmlk.compat': {'mmlk.errors', 'mmlk.version'},
     'mmlk.ops': set(),
+    'mmlk.nn': {'mmlk.ops'},
     'mmlk.checkpoints': {'mmlk.compat', 'mmlk.errors', 'mmlk.registry', 'mmlk.version'},
     'mmlk.models': {'mmlk.models.backbones', 'mmlk.models.layers', 'mmlk.models.mixers', 'mmlk.models.reparam'},
     'mmlk.models.reparam': set(),
-    'mmlk.models.layers': {'mmlk.models.reparam', 'mmlk.ops', 'mmlk.registry'},
+    'mmlk.models.layers': {'mmlk.models.reparam', 'mmlk.nn', 'mmlk.ops', 'mmlk.registry'},
     'mmlk.models.mixers': {'mmlk.models.layers', 'mmlk.models.reparam', 'mmlk.ops', 'mmlk.registry'},
     'mmlk.models.backbones': {
         'mmlk.checkpoints',
@@ -33,10 +34,19 @@ ALLOWED = {
         'mmlk.models.reparam',
         'mmlk.registry',
     },
-    'mmlk.engine': {'mmlk.errors', 'mmlk.models.reparam', 'mmlk.registry'},
+    'mmlk.engine': {'mmlk.errors', 'mmlk.models.reparam', 'mmlk.nn', 'mmlk.registry'},
     'mmlk.datasets': {'mmlk.errors', 'mmlk.registry', 'mmlk.version'},
     'mmlk.analysis': {'mmlk.errors', 'mmlk.models'},
-    'mmlk.cli': {'mmlk.analysis', 'mmlk.checkpoints', 'mmlk.datasets', 'mmlk.errors', 'mmlk.models'},
+    'mmlk.benchmarks': {'mmlk.errors', 'mmlk.models.reparam', 'mmlk.ops', 'mmlk.version'},
+    'mmlk.cli': {
+        'mmlk.analysis',
+        'mmlk.benchmarks',
+        'mmlk.checkpoints',
+        'mmlk.datasets',
+        'mmlk.errors',
+        'mmlk.models',
+        'mmlk.ops',
+    },
 }
 
 
@@ -80,7 +90,7 @@ def test_imports_run_one_way(path):
         assert allowed, f'{name} imports {imported}, which {part} may not'
 
 
-@pytest.mark.parametrize('module', ['mmlk', 'mmlk.ops'])
+@pytest.mark.parametrize('module', ['mmlk', 'mmlk.nn', 'mmlk.ops'])
 def test_works_with_torch_alone(module):
     """With every mm* package, timm, numpy-heavy plotting and Triton unimportable."""
     code = f"""

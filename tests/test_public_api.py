@@ -8,7 +8,8 @@ import pytest
 import mmlk
 
 PUBLIC = {
-    'mmlk': {'UsageError', '__version__'},
+    'mmlk': {'UsageError', '__version__', 'accelerate'},
+    'mmlk.nn': {'AccelerationReport', 'DepthwiseConv', 'LargeKernelConv2d', 'accelerate'},
     'mmlk.ops': {'depthwise_conv2d', 'explain'},
     'mmlk.models': {
         'BaseLargeKernelBackbone',
@@ -29,7 +30,7 @@ PUBLIC = {
         'make_sharing_grid',
         'switch_to_deploy',
     },
-    'mmlk.engine': {'LayerDecayOptimWrapperConstructor', 'SwitchToDeployHook'},
+    'mmlk.engine': {'AccelerateHook', 'LayerDecayOptimWrapperConstructor', 'SwitchToDeployHook'},
 }
 
 REGISTERED = {
@@ -48,7 +49,7 @@ REGISTERED = {
         'UniRepLKNet',
     },
     'METRICS': {'SubsetIoUMetric'},
-    'HOOKS': {'SwitchToDeployHook'},
+    'HOOKS': {'AccelerateHook', 'SwitchToDeployHook'},
     'OPTIM_WRAPPER_CONSTRUCTORS': {'LayerDecayOptimWrapperConstructor'},
     'DATASETS': set(),
     'TRANSFORMS': set(),
@@ -56,7 +57,8 @@ REGISTERED = {
 
 WITH_EXAMPLES = [
     'mmlk.ops.depthwise_conv2d.functional',
-    'mmlk.models.layers.large_kernel_conv',
+    'mmlk.nn.accelerate',
+    'mmlk.nn.large_kernel_conv',
     'mmlk.models.mixers.sharing_grid',
     'mmlk.models.mixers.peripheral',
     'mmlk.models.mixers.dense',

@@ -81,7 +81,11 @@ def merged_on_meta(model: nn.Module) -> nn.Module:
 
 
 def backbone_complexity(
-    backbone: nn.Module, input_size: tuple[int, int], density: float = 1.0, exclude: str | None = 'position_embedding'
+    backbone: nn.Module,
+    input_size: tuple[int, int],
+    density: float = 1.0,
+    exclude: str | None = 'position_embedding',
+    merged_params: bool = False,
 ) -> Complexity:
     """Size of a backbone or a classifier network.
 
@@ -91,19 +95,25 @@ def backbone_complexity(
         density: Share of the weights that is not zero; the papers with dynamic sparsity count those only (PeLK, SLaK:
             0.6).
         exclude: Parameters whose name contains this are not counted.
+        merged_params: Count the parameters of the merged form, as RepLKNet and UniRepLKNet do.
 
     Returns:
-        Parameters of the train form (the papers' count) and multiply-accumulates of the merged form, both times
+        Parameters of the train form, as most papers count them, and multiply-accumulates of the merged form, both times
         ``density``.
     """
     merged = merged_on_meta(backbone)
     image = torch.empty(1, 3, *input_size, device='meta')
     macs = count_macs(merged, lambda net: net(image))
-    return Complexity(density * count_params(backbone, exclude), density * macs)
+    params = count_params(merged if merged_params else backbone, exclude)
+    return Complexity(density * params, density * macs)
 
 
 def segmentor_complexity(
-    model: nn.Module, input_size: tuple[int, int] = (512, 2048), density: float = 1.0
+    model: nn.Module,
+    input_size: tuple[int, int] = (512, 2048),
+    density: float = 1.0,
+    backbone: Complexity | None = None,
+    auxiliary_head: bool = True,
 ) -> Complexity:
     """Size of an mmseg segmentor as the ADE20K tables count it.
 
@@ -114,12 +124,13 @@ def segmentor_complexity(
         model: ``EncoderDecoder`` in train form.
         input_size: (H, W) in pixels; the tables' 2048 x 512 is (512, 2048) here.
         density: Share of the backbone's weights that is not zero.
+        backbone: Size of the backbone where it is counted by another rule than :func:`backbone_complexity`.
+        auxiliary_head: Whether the auxiliary head counts in parameters.
     """
-    backbone = backbone_complexity(model.backbone, input_size, density)
-    head = copy.deepcopy(model.decode_head).to('meta').eval()
-    features = merged_on_meta(model.backbone)(torch.empty(1, 3, *input_size, device='meta'))
-    total = backbone + Complexity(count_params(head), count_macs(head, lambda net: net(features)))
-    if getattr(model, 'auxiliary_head', None) is not None:
+    total = backbone_complexity(model.backbone, input_size, density) if backbone is None else backbone
+    features = _features(model.backbone, input_size)
+    total += _part_complexity(model.decode_head, features)
+    if auxiliary_head and getattr(model, 'auxiliary_head', None) is not None:
         total += Complexity(count_params(model.auxiliary_head), 0)
     return total
 
@@ -130,39 +141,48 @@ def detector_complexity(
     density: float = 1.0,
     box_rois: int = 1000,
     mask_rois: int = 100,
+    backbone: Complexity | None = None,
 ) -> Complexity:
-    """Size of an mmdet two-stage detector as the COCO tables count it.
+    """Size of an mmdet detector as the COCO tables count it.
 
-    Backbone times ``density`` plus neck, RPN, the box heads on ``box_rois`` regions and the mask heads on
-    ``mask_rois``, of every stage of a cascade.
+    Backbone times ``density`` plus neck, the dense head of a detector with one stage, or RPN, the box heads on
+    ``box_rois`` regions and the mask heads on ``mask_rois``, of every stage of a cascade.
 
     Args:
-        model: ``CascadeRCNN``, ``MaskRCNN`` or ``FasterRCNN`` with an mmlk backbone in train form.
+        model: ``CascadeRCNN``, ``MaskRCNN``, ``FasterRCNN`` or ``FCOS`` with an mmlk backbone in train form.
         input_size: (H, W) in pixels; the tables' 1280 x 800 is (800, 1280) here.
         density: Share of the backbone's weights that is not zero.
         box_rois: Regions that each box head sees.
         mask_rois: Regions that each mask head sees.
+        backbone: Size of the backbone where it is counted by another rule than :func:`backbone_complexity`.
     """
-    total = backbone_complexity(model.backbone, input_size, density)
-    features = merged_on_meta(model.backbone)(torch.empty(1, 3, *input_size, device='meta'))
-    neck = copy.deepcopy(model.neck).to('meta').eval()
-    total += Complexity(count_params(neck), count_macs(neck, lambda net: net(features)))
-    pyramid = neck(features)
-    rpn = copy.deepcopy(model.rpn_head).to('meta').eval()
-    total += Complexity(count_params(rpn), count_macs(rpn, lambda net: net(pyramid)))
-    roi_head = model.roi_head
+    total = backbone_complexity(model.backbone, input_size, density) if backbone is None else backbone
+    features = _features(model.backbone, input_size)
+    total += _part_complexity(model.neck, features)
+    pyramid = copy.deepcopy(model.neck).to('meta').eval()(features)
+    roi_head = getattr(model, 'roi_head', None)
+    if roi_head is None:
+        return total + _part_complexity(model.bbox_head, pyramid)
+    total += _part_complexity(model.rpn_head, pyramid)
     for kind, rois in (('bbox', box_rois), ('mask', mask_rois)):
         for extractor, head in zip(
             _as_list(getattr(roi_head, f'{kind}_roi_extractor', None)),
             _as_list(getattr(roi_head, f'{kind}_head', None)),
             strict=True,
         ):
-            head = copy.deepcopy(head).to('meta').eval()
             size = extractor.roi_layers[0].output_size
-            regions = torch.empty(rois, extractor.out_channels, *size, device='meta')
-            macs = count_macs(head, lambda net, regions=regions: net(regions))
-            total += Complexity(count_params(head), macs)
+            total += _part_complexity(head, torch.empty(rois, extractor.out_channels, *size, device='meta'))
     return total
+
+
+def _features(backbone: nn.Module, input_size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    return merged_on_meta(backbone)(torch.empty(1, 3, *input_size, device='meta'))
+
+
+def _part_complexity(part: nn.Module, inputs: object) -> Complexity:
+    """Size of a neck or a head that is called with ``inputs`` on the meta device."""
+    part = copy.deepcopy(part).to('meta').eval()
+    return Complexity(count_params(part), count_macs(part, lambda net: net(inputs)))
 
 
 def _as_list(modules: nn.Module | nn.ModuleList | None) -> list[nn.Module]:
