@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,31 @@ def check_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> No
     check_odd('the kernel of weight', tuple(weight.shape[2:]))
     if bias is not None and bias.shape != (x.shape[1],):
         raise ValueError(f'bias must have shape ({x.shape[1]},), got {tuple(bias.shape)}')
+
+
+def check_peripheral_conv2d(
+    x: Tensor, weight: Tensor, sharing_grid: Sequence[int], bias: Tensor | None
+) -> tuple[int, ...]:
+    """Check the arguments of a convolution whose kernel shares parameters; return the grid as a tuple.
+
+    Raises:
+        TypeError: As of :func:`check_depthwise_conv2d`.
+        ValueError: The grid does not fit, or as of :func:`check_depthwise_conv2d`.
+    """
+    grid = tuple(sharing_grid)
+    if not grid or any(not isinstance(group, int) or group < 1 for group in grid):
+        raise ValueError(f'sharing_grid must hold positive integers, got {grid}')
+    if not isinstance(weight, Tensor):
+        raise TypeError(f'weight must be a torch.Tensor, got {type(weight).__name__}')
+    if weight.dim() != 4 or tuple(weight.shape[1:]) != (1, len(grid), len(grid)):
+        raise ValueError(
+            f'weight must have shape (C, 1, {len(grid)}, {len(grid)}), an edge per group of sharing_grid {grid}, got '
+            f'{tuple(weight.shape)}'
+        )
+    check_odd('the kernel of sharing_grid', (sum(grid),))
+    # The edges of the parameters may be even, those of the kernel may not.
+    check_depthwise_conv2d(x, weight[..., :1, :1], bias)
+    return grid
 
 
 def check_odd(name: str, kernel_size: tuple[int, ...]) -> None:

@@ -53,7 +53,9 @@ class Operators:
 
     def _define(self, suffix, arguments, returns, run):
         name = f'mmlk::{self.dispatcher.op}{suffix}'
-        return torch.library.custom_op(name, run, mutates_args=(), schema=f'({arguments}) -> {returns}')
+        # Compilers may not hand over other strides than the fake kernel saw: the output's depend on them.
+        tags = (torch.Tag.needs_exact_strides,)
+        return torch.library.custom_op(name, run, mutates_args=(), schema=f'({arguments}) -> {returns}', tags=tags)
 
     def _forward(self, x, weight, bias, backend, *settings):
         with autocast_off(x):

@@ -80,7 +80,7 @@ def test_gradients_in_low_precision(dtype, backend):
 
 
 def test_gradcheck():
-    x, weight, bias = (t.requires_grad_() for t in make((2, 2, 5, 4, 3, 7), torch.float64))
+    x, weight, bias = (t.requires_grad_() for t in make((1, 2, 4, 3, 3, 5), torch.float64))
     with default_backend('reference'):
         assert torch.autograd.gradcheck(depthwise_conv2d, (x, weight, bias))
         assert torch.autograd.gradgradcheck(depthwise_conv2d, (x, weight, bias))
@@ -215,7 +215,7 @@ def test_bad_arguments(arguments, error, message):
 
 
 def test_unknown_backend():
-    with pytest.raises(ValueError, match=r"backend must be one of \['triton', .*'reference'\] .*, got 'fast'"):
+    with pytest.raises(ValueError, match=r"backend must be None or one of \['triton', .*'reference'\], got 'fast'"):
         depthwise_conv2d(torch.ones(1, 2, 3, 3), torch.ones(2, 1, 3, 3), backend='fast')
     with pytest.raises(ValueError, match="name must be None or one of .* got 'fast'"), default_backend('fast'):
         pass

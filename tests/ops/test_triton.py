@@ -10,6 +10,7 @@ import torch
 
 from mmlk.ops.depthwise_conv2d import reference, triton_autotune, triton_op, triton_tiles
 from mmlk.ops.depthwise_conv2d.triton_tiles import Shape, band_tiles, weight_tiles
+from mmlk.ops.peripheral_conv2d import triton_op as peripheral
 from ops import triton_checks
 
 triton = pytest.importorskip('triton', reason='triton is not installed')
@@ -137,6 +138,34 @@ class TestTiles:
         assert not triton_op._orientation('forward', square, (x,), torch.contiguous_format)
         # A transposed map has its rows the other way round: no copy on the way in.
         assert triton_op._orientation('grad_weight', square, (x.mT, x.mT), None)
+
+
+class TestPeripheral:
+    """Reasons and tiles of the collapsed rows; their values are among the interpreted checks."""
+
+    GRID_51 = (9, 8, 4, 2, 1, 1, 1, 1, 1, 2, 4, 8, 9)
+    GRID_101 = (17, 16, 8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 17)
+
+    def make(self, n, c, size, grid, dtype):
+        x = torch.empty(n, c, size, size, dtype=dtype, device='meta')
+        return x, torch.empty(c, 1, len(grid), len(grid), dtype=dtype, device='meta'), grid
+
+    def test_reasons(self, monkeypatch):
+        monkeypatch.setenv('TRITON_INTERPRET', '1')
+        assert peripheral.why_not(*self.make(1, 2, 9, (2, 1, 2), torch.float32)) is None
+        assert 'at most 151, got 153' in peripheral.why_not(*self.make(1, 2, 9, (76, 1, 76), torch.float32))
+        large = self.make(8, 48, 128, self.GRID_101, torch.float32)
+        small = self.make(1, 2, 9, (2, 1, 2), torch.float32)
+        for name in ('forward', 'grad_input', 'grad_weight'):
+            assert peripheral.why_rather_not(name, *large) is None
+            assert 'the dense kernel is predicted to be as fast' in peripheral.why_rather_not(name, *small)
+
+    @pytest.mark.parametrize('size', [1, 7, 14, 56, 128])
+    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32], ids=str)
+    def test_one_row_per_block(self, size, dtype):
+        for grid in (self.GRID_51, self.GRID_101):
+            x, _, _ = self.make(2, 4, size, grid, dtype)
+            assert peripheral.band_candidates(x, grid) and peripheral.weight_candidates(x, grid)
 
 
 class TestAutotune:

@@ -150,7 +150,7 @@ def check_peripheral(case, grid, dtype, device, layout='contiguous'):
     """Rows collapsed by a sharing grid, against the reference with the expanded kernel."""
     x, theta, bias, grad = make((*case, len(grid), len(grid)), dtype, device, layout)
     assert peripheral.why_not(x, theta, grid) is None
-    y = peripheral.forward(x, theta, grid, bias)
+    y = peripheral.forward(x, theta, bias, grid)
     dx = peripheral.grad_input(grad, x, theta, grid)
     dtheta = peripheral.grad_weight(grad, x, theta, grid)
     assert y.dtype == dx.dtype == dtheta.dtype == dtype

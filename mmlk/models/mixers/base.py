@@ -85,11 +85,16 @@ class BaseMixer(Fusable, nn.Module):
         if self.reparam_convs is not None:
             outputs = [conv(x) for conv in self.reparam_convs]
         else:
-            outputs = []
-            for kernel, bias, norm in self.branches():
-                y = depthwise_conv2d(x, kernel, bias, backend=self.backend)
-                outputs.append(y if norm is None else norm(y))
+            outputs = self.convolve_branches(x)
         return sum(outputs[1:], outputs[0])
+
+    def convolve_branches(self, x: Tensor) -> list[Tensor]:
+        """The outputs of the train-time branches, normed."""
+        outputs = []
+        for kernel, bias, norm in self.branches():
+            y = depthwise_conv2d(x, kernel, bias, backend=self.backend)
+            outputs.append(y if norm is None else norm(y))
+        return outputs
 
     @torch.no_grad()
     def fused_kernel_bias(self, form: str = 'auto') -> list[tuple[Tensor, Tensor]]:

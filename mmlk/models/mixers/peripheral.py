@@ -12,7 +12,9 @@ from mmlk.models.layers import build_norm
 from mmlk.models.mixers.base import BaseMixer
 from mmlk.models.mixers.sharing_grid import check_sharing_grid, make_sharing_grid
 from mmlk.models.reparam import Branch
+from mmlk.ops import depthwise_conv2d, expand_kernel, peripheral_conv2d
 from mmlk.ops.checks import check_odd
+from mmlk.ops.peripheral_conv2d.sharing import collapse_gradient
 from mmlk.registry import MODELS
 
 
@@ -36,6 +38,10 @@ class KernelPositionEmbedding(nn.Module):
         does not depend on (x, y), that is conv(X, w) + <w, h>: a bias, at no cost per pixel.
         """
         return (kernel.squeeze(1) * self.weight).sum((1, 2))
+
+    def shared(self, weight: Tensor, grid: Sequence[int]) -> Tensor:
+        """The same offset from the parameters ``weight`` (g, 1, k', k') of the kernel, without expanding them."""
+        return (weight * collapse_gradient(self.weight[:, None], tuple(grid))).sum((1, 2, 3))
 
 
 @MODELS.register_module()
@@ -139,11 +145,26 @@ class PeripheralMixer(BaseMixer):
 
     def expand_kernel(self) -> Tensor:
         """The K x K kernel (g, 1, K, K): every tap takes the parameter of its group (Eq. 1)."""
-        return _spread(_spread(self.weight, self.sharing_grid, 2), self.sharing_grid, 3)
+        return expand_kernel(self.weight, self.sharing_grid)
+
+    def convolve_branches(self, x: Tensor) -> list[Tensor]:
+        """As of the base class, with the op that knows the sharing grid."""
+        embedding = self._embedding
+        bias = None if embedding is None else embedding.shared(self.weight, self.sharing_grid)
+        outputs = [peripheral_conv2d(x, self.weight, self.sharing_grid, bias, backend=self.backend)]
+        if self.small_kernel is not None:
+            outputs.append(depthwise_conv2d(x, self.small_weight, backend=self.backend))
+        if self.norm_cfg is not None:
+            outputs = [norm(y) for norm, y in zip((self.norm, getattr(self, 'small_norm', None)), outputs)]
+        return outputs
+
+    @property
+    def _embedding(self) -> KernelPositionEmbedding | None:
+        return self._shared_embedding[0] if self._shared_embedding else getattr(self, 'position_embedding', None)
 
     def branches(self) -> list[Branch]:
         kernel = self.expand_kernel()
-        embedding = self._shared_embedding[0] if self._shared_embedding else getattr(self, 'position_embedding', None)
+        embedding = self._embedding
         bias = None if embedding is None else embedding(kernel)
         branches = [Branch(kernel, bias, getattr(self, 'norm', None))]
         if self.small_kernel is not None:
@@ -153,17 +174,3 @@ class PeripheralMixer(BaseMixer):
     def release_branches(self) -> None:
         super().release_branches()
         self._shared_embedding = ()
-
-
-def _spread(weight: Tensor, grid: Sequence[int], dim: int) -> Tensor:
-    """Repeat the a-th slice of ``weight`` along ``dim`` ``grid[a]`` times.
-
-    Slices and one concatenation instead of an index: the gradient is a plain sum per group, so it is deterministic on
-    every device, and no index buffer has to survive a build on the meta device.
-    """
-    shape = list(weight.shape)
-    parts = []
-    for part, repeats in zip(weight.split(1, dim), grid, strict=True):
-        shape[dim] = repeats
-        parts.append(part.expand(shape))
-    return torch.cat(parts, dim)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -47,9 +47,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
     """
     x, weight, bias = cast_for_autocast(x, weight, bias)
     check_depthwise_conv2d(x, weight, bias)
-    backend = _default_backend if backend is None else backend
-    if backend is not None and backend not in dispatcher.names():
-        raise ValueError(f'backend must be one of {dispatcher.names()} for depthwise_conv2d, got {backend!r}')
+    backend = resolve_backend(backend)
     if backend == 'reference' or not torch.compiler.is_compiling() and _all_reference(x, weight, backend):
         # PyTorch's own convolution brings autograd of any order and needs no detour.
         with autocast_off(x):
@@ -75,6 +73,19 @@ def default_backend(name: str | None) -> Iterator[None]:
         yield
     finally:
         _default_backend = before
+
+
+def resolve_backend(backend: str | None, more: Sequence[str] = ()) -> str | None:
+    """The backend asked for, or the default one; ``more`` are names another op knows besides.
+
+    Raises:
+        ValueError: There is no such backend.
+    """
+    backend = _default_backend if backend is None else backend
+    known = [*more, *dispatcher.names()]
+    if backend is not None and backend not in known:
+        raise ValueError(f'backend must be None or one of {known}, got {backend!r}')
+    return backend
 
 
 def explain(x: Tensor, weight: Tensor, *, backend: str | None = None) -> dict[str, Choice]:

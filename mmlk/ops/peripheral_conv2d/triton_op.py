@@ -31,11 +31,10 @@ from mmlk.ops.depthwise_conv2d.triton_tiles import (
     weight_tiles,
 )
 from mmlk.ops.memory_format import output_format
+from mmlk.ops.peripheral_conv2d.sharing import Grid
 
-Grid = tuple[int, ...]
 
-
-def forward(x: Tensor, theta: Tensor, grid: Grid, bias: Tensor | None) -> Tensor:
+def forward(x: Tensor, theta: Tensor, bias: Tensor | None, grid: Grid) -> Tensor:
     """Depthwise convolution of ``x`` with ``theta`` (C, 1, k', k') expanded along both axes by ``grid``."""
     return _correlate(x, theta, grid, bias, like=x, flip=False)
 

@@ -25,7 +25,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, algorithm: str | 
     if not x.numel():
         return empty_output(x)
     weight = _within_reach(weight, x)
-    return ALGORITHMS[algorithm or _fastest('forward', x, weight)].forward(x, weight, bias)
+    return ALGORITHMS[algorithm or fastest('forward', x, weight)].forward(x, weight, bias)
 
 
 def grad_input(grad_output: Tensor, x: Tensor, weight: Tensor, *, algorithm: str | None = None) -> Tensor:
@@ -33,7 +33,7 @@ def grad_input(grad_output: Tensor, x: Tensor, weight: Tensor, *, algorithm: str
     if not x.numel():
         return empty_output(x)
     weight = _within_reach(weight, x)
-    algorithm = algorithm or _fastest('grad_input', grad_output, weight)
+    algorithm = algorithm or fastest('grad_input', grad_output, weight)
     return ALGORITHMS[algorithm].grad_input(grad_output, x, weight)
 
 
@@ -42,13 +42,13 @@ def grad_weight(grad_output: Tensor, x: Tensor, weight: Tensor, *, algorithm: st
     if not x.numel():
         return torch.zeros_like(weight, memory_format=torch.contiguous_format)
     near = _within_reach(weight, x)
-    algorithm = algorithm or _fastest('grad_weight', x, near)
+    algorithm = algorithm or fastest('grad_weight', x, near)
     return _pad_to(ALGORITHMS[algorithm].grad_weight(grad_output, x, near), weight)
 
 
 def backward(grad_output: Tensor, x: Tensor, weight: Tensor, *, algorithm: str | None = None) -> tuple[Tensor, Tensor]:
     """Both gradients; with ``'fft'`` from one transform of ``grad_output``."""
-    if not x.numel() or (algorithm or _fastest('backward', x, _within_reach(weight, x))) != 'fft':
+    if not x.numel() or (algorithm or fastest('backward', x, _within_reach(weight, x))) != 'fft':
         return grad_input(grad_output, x, weight), grad_weight(grad_output, x, weight)
     grad_x, grad_w = fft.backward(grad_output, x, _within_reach(weight, x))
     return grad_x, _pad_to(grad_w, weight)
@@ -66,7 +66,7 @@ def why_rather_not(x: Tensor, weight: Tensor) -> str | None:
     if output_format(x) == torch.channels_last or x.dtype not in (torch.float32, torch.float64):
         return None
     weight = _within_reach(weight, x)
-    if all(_fastest(name, x, weight) == 'contiguous' for name in ('forward', 'grad_input', 'grad_weight')):
+    if all(fastest(name, x, weight) == 'contiguous' for name in ('forward', 'grad_input', 'grad_weight')):
         return 'F.conv2d is as fast in all three passes'
     return None
 
@@ -90,8 +90,16 @@ def describe(pass_name: str, x: Tensor, weight: Tensor) -> str:
     return f'{name}, predicted {best:.2g} ms ({", ".join(f"{other} {ms:.2g} ms" for other, ms in others)})'
 
 
-def _fastest(pass_name: str, x: Tensor, weight: Tensor) -> str:
-    times = _times(pass_name, x, weight)
+def fastest(pass_name: str, x: Tensor, weight: Tensor) -> str:
+    """Name of the algorithm with the lowest predicted time; of ``weight`` only the shape matters.
+
+    Args:
+        pass_name: 'forward', 'grad_input', 'grad_weight', or 'backward' for both gradients, which answers 'fft' or
+            'separate'.
+        x: Input (N, C, H, W).
+        weight: Kernels (C, 1, R, S).
+    """
+    times = _times(pass_name, x, _within_reach(weight, x))
     return min(times, key=times.get)
 
 

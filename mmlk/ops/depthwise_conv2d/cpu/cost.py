@@ -136,14 +136,14 @@ _FITTED_THREADS = 2
 #: Per transformed pixel, per chunk (ms), per pixel of the map, per call (ms).
 _FFT = {
     'contiguous': {
-        'forward': (0.33, 0.35, 0.0, 0.1),
-        'grad_weight': (0.70, 0.25, 0.17, 0.1),
-        'backward': (0.73, 0.38, 0.0, 0.2),
+        'forward': (0.56, 0.37, 0.48, 0.1),
+        'grad_weight': (0.99, 0.16, 0.08, 0.15),
+        'backward': (0.91, 0.37, 0.47, 0.2),
     },
     'channels_last': {
-        'forward': (0.56, 0.34, 0.78, 0.1),
-        'grad_weight': (1.10, 0.26, 0.87, 0.1),
-        'backward': (0.98, 0.42, 1.23, 0.2),
+        'forward': (0.98, 0.16, 0.91, 0.15),
+        'grad_weight': (1.47, 0.0, 0.54, 0.2),
+        'backward': (1.29, 0.11, 1.47, 0.2),
     },
     'float64': {
         'forward': (1.09, 0.36, 0.71, 0.1),

@@ -13,49 +13,52 @@ Dimensions: N batch, C channels, H W input, R S kernel, L length of a transform.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmlk.ops.memory_format import empty_output
 
-#: Bytes of zero-padded planes (N, chunk, L, L) transformed at a time. Measured best between 0.5 and 2 MiB per core on
-#: Xeons with 2 MiB of L2 per core; spectra and products make the peak about four times this.
-CHUNK_BYTES = 2**20
+#: Bytes of zero-padded planes (N, chunk, L, L) transformed at a time. Measured best between 0.5 and 4 MiB on two cores
+#: of a Xeon with 2 MiB of L2 each; spectra and products make the peak about four times this.
+CHUNK_BYTES = 2**21
 
 #: Dtypes that torch.fft transforms on the CPU; the others are computed in float32.
 FFT_DTYPES = (torch.float32, torch.float64)
 
 
-def fft_length(size: int) -> int:
-    """The fastest length of at least ``size``: a multiple of 16 (or 24, 72, 120) without prime factors above 5.
+def fft_length(size: int, special: tuple[int, ...] = (24, 72, 120)) -> int:
+    """The fastest length of at least ``size``: a multiple of 16, or a special one, without prime factors above 5.
 
     MKL's real transforms of such lengths cost 1.0 to 1.3 ns per pixel there and back, of other even 5-smooth lengths
     1.6 to 2.8 (measured from 8 to 256, two cores).
     """
-    for special in (24, 72, 120):
-        if special - 8 < size <= special:
-            return special
     length = -(-size // 16) * 16
     while not _is_smooth(length):
         length += 16
-    return length
+    return min([length, *(candidate for candidate in special if candidate >= size)])
 
 
 def transform_shape(height: int, width: int, kernel_height: int, kernel_width: int) -> tuple[int, int]:
     """Lengths of the two axes for an input H x W and a kernel R x S."""
-    return fft_length(height + kernel_height // 2), fft_length(width + kernel_width // 2)
+    # Along the columns the transform is complex, and fast at more lengths.
+    return fft_length(height + kernel_height // 2, (24, 60, 72, 120, 180)), fft_length(width + kernel_width // 2)
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Correlation with the kernel, as the reference."""
     # Correlating is convolving with the kernel turned by 180 degrees.
-    return _convolve(x, weight.flip(2, 3), bias)
+    kernels = weight[:, 0].flip(1, 2)
+    lengths = transform_shape(*x.shape[2:], *weight.shape[2:])
+    return convolve(x, lambda channels: _spectrum(kernels[channels], lengths), weight.shape[2:], bias)
 
 
 def grad_input(grad_output: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Convolution of the gradient with the kernel."""
-    return _convolve(grad_output, weight, None)
+    lengths = transform_shape(*x.shape[2:], *weight.shape[2:])
+    return convolve(grad_output, lambda channels: _spectrum(weight[channels, 0], lengths), weight.shape[2:], None)
 
 
 def grad_weight(grad_output: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -68,39 +71,79 @@ def backward(grad_output: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Te
     return _gradients(grad_output, x, weight, needs_input=True)
 
 
-def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    n, c, h, w = x.shape
-    r, s = kernel.shape[2:]
-    lengths = transform_shape(h, w, r, s)
+def convolve(x: Tensor, kernel: Callable[[slice], Tensor], kernel_size: tuple[int, int], bias: Tensor | None) -> Tensor:
+    """Convolve every channel with its kernel, given by spectra.
+
+    Args:
+        x: Input (N, C, H, W).
+        kernel: Returns the spectra (c, L, L // 2 + 1) of the kernels of a slice of channels, for transforms of
+            :func:`transform_shape`.
+        kernel_size: R x S.
+        bias: Offsets (C,).
+
+    Returns:
+        Tensor (N, C, H, W), dtype and memory format of ``x``.
+    """
+    h, w = x.shape[2:]
+    lengths = transform_shape(h, w, *kernel_size)
+    corner = kernel_size[0] // 2, kernel_size[1] // 2
     out = empty_output(x)
-    for channels, images in chunks(n, c, lengths):
-        spectrum = _spectrum(kernel[channels, 0], lengths)
+    for channels, images in chunks(*x.shape[:2], lengths):
+        spectrum = kernel(channels)
         for batch in images:
-            product = _spectrum(x[batch, channels], lengths).mul_(spectrum)
-            plane = torch.fft.irfft2(product, lengths)[..., r // 2 : r // 2 + h, s // 2 : s // 2 + w]
+            plane = _planes(_spectrum(x[batch, channels], lengths).mul_(spectrum), lengths, corner, (h, w))
             out[batch, channels] = plane if bias is None else plane.add_(bias[channels, None, None])
     return out
 
 
-def _gradients(grad_output: Tensor, x: Tensor, weight: Tensor, needs_input: bool) -> tuple[Tensor | None, Tensor]:
-    n, c, h, w = x.shape
-    r, s = weight.shape[2:]
-    lengths = transform_shape(h, w, r, s)
-    out_input = empty_output(x) if needs_input else None
-    out_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
-    for channels, images in chunks(n, c, lengths):
-        kernel = _spectrum(weight[channels, 0], lengths) if needs_input else None
+def differentiate(
+    grad_output: Tensor,
+    x: Tensor,
+    kernel: Callable[[slice], Tensor] | None,
+    kernel_size: tuple[int, int],
+    collect: Callable[[slice, Tensor], None],
+) -> Tensor | None:
+    """Gradients of the correlation of ``x`` with kernels.
+
+    Args:
+        grad_output: Gradient (N, C, H, W) of the output.
+        x: Input (N, C, H, W).
+        kernel: As of :func:`convolve`, or ``None`` where the gradient of the input is not needed.
+        kernel_size: R x S.
+        collect: Takes a slice of channels and the spectra (c, L, L // 2 + 1) of their kernels' gradient, whose central
+            tap is at offset 0 and negative offsets at the end of the circle.
+
+    Returns:
+        Gradient (N, C, H, W) of ``x``, or ``None``.
+    """
+    h, w = x.shape[2:]
+    lengths = transform_shape(h, w, *kernel_size)
+    corner = kernel_size[0] // 2, kernel_size[1] // 2
+    out = None if kernel is None else empty_output(x)
+    for channels, images in chunks(*x.shape[:2], lengths):
+        spectrum = None if kernel is None else kernel(channels)
         total = 0
         for batch in images:
             grad = _spectrum(grad_output[batch, channels], lengths)
             total = total + _spectrum(x[batch, channels], lengths).mul_(grad.conj()).sum(0)
-            if needs_input:
-                plane = torch.fft.irfft2(grad.mul_(kernel), lengths)
-                out_input[batch, channels] = plane[..., r // 2 : r // 2 + h, s // 2 : s // 2 + w]
-        # Offset 0 of the correlation is the central tap; negative offsets are at the end of the circle.
-        taps = torch.fft.irfft2(total, lengths)
-        out_weight[channels, 0] = taps.roll((r // 2, s // 2), (1, 2))[:, :r, :s]
-    return out_input, out_weight
+            if out is not None:
+                out[batch, channels] = _planes(grad.mul_(spectrum), lengths, corner, (h, w))
+        collect(channels, total)
+    return out
+
+
+def _gradients(grad_output: Tensor, x: Tensor, weight: Tensor, needs_input: bool) -> tuple[Tensor | None, Tensor]:
+    r, s = weight.shape[2:]
+    lengths = transform_shape(*x.shape[2:], r, s)
+    out = torch.empty_like(weight, memory_format=torch.contiguous_format)
+
+    def kernel(channels: slice) -> Tensor:
+        return _spectrum(weight[channels, 0], lengths)
+
+    def collect(channels: slice, total: Tensor) -> None:
+        out[channels, 0] = torch.fft.irfft2(total, lengths).roll((r // 2, s // 2), (1, 2))[:, :r, :s]
+
+    return differentiate(grad_output, x, kernel if needs_input else None, (r, s), collect), out
 
 
 def _spectrum(planes: Tensor, lengths: tuple[int, int]) -> Tensor:
@@ -111,11 +154,18 @@ def _spectrum(planes: Tensor, lengths: tuple[int, int]) -> Tensor:
     return torch.fft.rfft2(F.pad(planes, (0, lengths[1] - w, 0, lengths[0] - h)))
 
 
+def _planes(spectrum: Tensor, lengths: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    # Axis by axis, so that the rows that are cut off are not transformed back.
+    half = torch.fft.ifft(spectrum, dim=-2)[..., corner[0] : corner[0] + size[0], :]
+    return torch.fft.irfft(half, lengths[1])[..., corner[1] : corner[1] + size[1]]
+
+
 def chunks(n: int, c: int, lengths: tuple[int, int]):
     """Slices of the C channels, each with the slices of the batch to go through."""
     budget = max(1, CHUNK_BYTES // (lengths[0] * lengths[1] * 4))
     batch = max(1, min(n, budget))
-    channels = max(1, budget // batch)
+    # An even number, so that two cores get as much each.
+    channels = max(1, budget // batch // 2 * 2)
     images = [slice(start, min(start + batch, n)) for start in range(0, n, batch)]
     for start in range(0, c, channels):
         yield slice(start, min(start + channels, c)), images
