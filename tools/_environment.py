@@ -23,6 +23,11 @@ IMPORTS = {
     'mmsegmentation': 'mmseg',
     'mmdet': 'mmdet',
     'mmpretrain': 'mmpretrain',
+    'onedl-mmengine': 'mmengine',
+    'onedl-mmcv': 'mmcv',
+    'onedl-mmsegmentation': 'mmseg',
+    'onedl-mmdetection': 'mmdet',
+    'onedl-mmpretrain': 'mmpretrain',
     'timm': 'timm',
     'pytest': 'pytest',
 }

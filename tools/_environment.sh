@@ -5,7 +5,8 @@
 #   say, fail                   progress lines with the elapsed time, and errors
 #   environment_help            the paragraph of the --help texts about environment variables
 #
-# The script that sources this has set $root, the repository.
+# The script that sources this has set $root, the repository, and maybe $family: `onedl` instead of `upstream`, which adds
+# -onedl to the names of environment and lock, so that the two families of packages never share an environment.
 #
 # The environment is $MMLK_VENV (default: .venv in the repository). While it is being made or changed, the file
 # mmlk-environment inside it says `installing`; afterwards it says `ready LOCK-HASH PYTHON-VERSION`. So whatever was
@@ -193,7 +194,7 @@ explain_pip() {
     if grep -qE 'No matching distribution|Could not find a version' "$log"; then
         fail 2 "the package index does not hold every version of $lock for this machine ($(uname -sm))." \
             "The lock is for Linux on x86-64. Elsewhere make an environment by hand and name it:" \
-            "    python3 -m venv env && env/bin/pip install -e '${root}[openmmlab,tests]'" \
+            "    python3 -m venv env && env/bin/pip install -e '${root}[$extra,tests]'" \
             "    MMLK_PYTHON=env/bin/python $again"
     fi
     fail "$status" "pip ended with status $status; what it said is in $log" \
@@ -249,6 +250,21 @@ create_environment() {
     fi
 }
 
+# Packages without wheels are marked in the lock. They are built in isolation, which leaves out operators that would have
+# to be compiled, with the build tools of the lock: pip up to 25.2 takes those from PIP_CONSTRAINT, a list separated by
+# blanks, so that a path with blanks has to be a URL.
+install_lock() {
+    local sources url
+    sources=$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*# built from source$/\1/p' "$lock" | paste -s -d , -)
+    if [ -z "$sources" ]; then
+        run_pip install --no-deps --only-binary=:all: -r "$lock"
+        return
+    fi
+    url=$("$venv/bin/python" -I -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1]).as_uri())' "$lock")
+    PIP_CONSTRAINT=$url PIP_BUILD_CONSTRAINT=$url run_pip \
+        install --no-deps --only-binary=:all: --no-binary="$sources" -r "$lock"
+}
+
 install_packages() {
     local count
     count=$(grep -c '==' "$lock" || true)
@@ -256,7 +272,7 @@ install_packages() {
     [ ! -f "$venv/mmlk-environment" ] || write_state installing
     if [ "$count" != 0 ]; then
         say "Installing the $count packages of ${lock#"$root"/} (the first time about 3 minutes and 5.3 GB)"
-        run_pip install --no-deps --only-binary=:all: -r "$lock"
+        install_lock
     fi
     # From here on an interruption, or a mistake in mmlk, costs no second installation of the packages.
     write_state unchecked
@@ -335,7 +351,7 @@ use_given_environment() {
         tail -n 20 "$errors" >&2
         rm -f "$errors"
         fail 2 "the environment of MMLK_PYTHON=$MMLK_PYTHON lacks what is named above, and it is left as it is." \
-            "Complete it:                        $MMLK_PYTHON -m pip install '${root}[openmmlab,tests]'" \
+            "Complete it:                        $MMLK_PYTHON -m pip install '${root}[$extra,tests]'" \
             "or let this script make its own:    env -u MMLK_PYTHON $again"
     fi
     rm -f "$errors"
@@ -347,8 +363,11 @@ use_given_environment() {
 }
 
 mmlk_prepare() {
-    lock=$(absolute_path "${MMLK_LOCK:-$root/requirements/lock.txt}")
-    venv=$(absolute_path "${MMLK_VENV:-$root/.venv}")
+    local suffix=''
+    extra=openmmlab
+    if [ "${family:-upstream}" != upstream ]; then suffix=-$family extra=$family; fi
+    lock=$(absolute_path "${MMLK_LOCK:-$root/requirements/lock$suffix.txt}")
+    venv=$(absolute_path "${MMLK_VENV:-$root/.venv}$suffix")
     [ -f "$root/setup.py" ] ||
         fail 2 "$root is not a checkout of mmlk; this script works in one only." "Clone the repository and run it there."
     [ -t 0 ] || export PIP_NO_INPUT=1

@@ -5,6 +5,8 @@ _base_ = [
     '../_base_/mmseg_runtime.py',
 ]
 
+# Starts from the raw ImageNet-21K weights, as the authors say they did with 31L (issue 3 of their repository); their
+# configs leave the file to the command line.
 # Pictures are resized for 512 here, as by the authors; their FLOPs are of 2560 x 640.
 model = dict(
     data_preprocessor=dict(size=(640, 640)),

@@ -5,6 +5,8 @@ _base_ = [
     '../_base_/mmseg_runtime.py',
 ]
 
+# Starts from the raw ImageNet-21K weights: the authors say of this file (issue 3 of their repository) that it worked
+# downstream; their configs leave the checkpoint to the command line.
 model = dict(
     data_preprocessor=dict(size=(640, 640)),
     backbone=dict(

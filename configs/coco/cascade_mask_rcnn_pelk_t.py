@@ -9,4 +9,5 @@ model = dict(
     backbone=dict(arch='t', drop_path_rate=0.4, init_cfg=dict(checkpoint='checkpoints/pelk_t.pth')),
     neck=dict(in_channels=[124, 249, 499, 998]),
 )
+# Mixed precision, as ConvNeXt trains its detectors, which the paper follows.
 optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic')

@@ -111,6 +111,9 @@ def _difference(run: Config, config: Config) -> str | None:
     # A demo shortens it.
     if run.get('train_cfg') != config.get('train_cfg'):
         return 'train_cfg'
+    # Data may lie anywhere, but it has to be all of it.
+    if run.test_dataloader.dataset.get('indices') != config.test_dataloader.dataset.get('indices'):
+        return 'test_dataloader.dataset.indices'
     return None
 
 

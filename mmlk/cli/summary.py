@@ -12,6 +12,9 @@ from rich.table import Table
 
 from mmlk.errors import UsageError
 
+#: What the names of metrics begin with that are fractions; those of the other hosts are percentages.
+FRACTIONS = ('coco/',)
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -20,7 +23,7 @@ class RunSummary:
     Attributes:
         iterations: Iterations done.
         loss: Last logged loss, ``None`` if none was logged.
-        metrics: Last validation, name -> value as the evaluator gave it (percent for mmseg).
+        metrics: Last validation, name -> value as the evaluator gave it (percent; fractions for mmdet).
         checkpoint: Last checkpoint, ``None`` if none was written.
         log: Text log of the last start.
     """
@@ -48,13 +51,15 @@ def read_summary(work_dir: str | Path) -> RunSummary:
     metrics = {}
     if validations:
         metrics = {key: value for key, value in validations[-1].items() if key not in ('step', 'time', 'data_time')}
+    # Where the training loop counts epochs, so do the records of validations; a log may lack the last iterations.
+    counts = [int(record.get('step', 0)) for record in (*steps[-1:], *validations[-1:])]
     last = work_dir / 'last_checkpoint'
     # MMEngine writes the path as it was given to the run, which may be relative to another directory.
     checkpoint = work_dir / Path(last.read_text().strip()).name if last.is_file() else None
     folder = runs[-1].parents[1]
     log = folder / f'{folder.name}.log'
     return RunSummary(
-        iterations=int(records[-1].get('step', 0)) if records else 0,
+        iterations=max(counts, default=0),
         loss=steps[-1]['loss'] if steps else None,
         metrics=metrics,
         checkpoint=checkpoint,
@@ -67,9 +72,17 @@ def summary_rows(summary: RunSummary) -> list[tuple[str, str]]:
     rows = [('iterations', str(summary.iterations))]
     if summary.loss is not None:
         rows.append(('final loss', f'{summary.loss:.4f}'))
-    rows += [(name, f'{value:.2f}') for name, value in summary.metrics.items() if isinstance(value, (int, float))]
+    rows += [(name, _metric(name, value)) for name, value in summary.metrics.items() if isinstance(value, (int, float))]
     rows += [('checkpoint', str(summary.checkpoint or 'none')), ('log', str(summary.log or 'none'))]
     return rows
+
+
+def _metric(name: str, value: float) -> str:
+    """A metric as text, fractions in percent."""
+    if not name.startswith(FRACTIONS):
+        return f'{value:.2f}'
+    # pycocotools gives -1 for an average over no object, such as of a size that the data does not have.
+    return f'{100 * value:.1f} %' if value >= 0 else 'nothing to evaluate'
 
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmlk.ops.dispatch import Dispatcher
-from mmlk.ops.memory_format import empty_output
+from mmlk.ops.memory_format import as_output, empty_output
 
 
 class Operators:
@@ -59,13 +59,15 @@ class Operators:
 
     def _forward(self, x, weight, bias, backend, *settings):
         with autocast_off(x):
-            return self.dispatcher.run('forward', (x, weight, bias), x, weight, backend, settings)
+            y = self.dispatcher.run('forward', (x, weight, bias), x, weight, backend, settings)
+        return as_output(y, x)
 
     def _grad_input(self, grad_output, weight, backend, *settings):
         # The gradient has the shape, dtype and device of the input; the input itself is not needed, and not kept.
         with autocast_off(grad_output):
             arguments = grad_output, grad_output, weight
-            return self.dispatcher.run('grad_input', arguments, grad_output, weight, backend, settings)
+            grad = self.dispatcher.run('grad_input', arguments, grad_output, weight, backend, settings)
+        return as_output(grad, grad_output)
 
     def _grad_weight(self, grad_output, x, weight, backend, *settings):
         with autocast_off(x):
@@ -73,7 +75,8 @@ class Operators:
 
     def _backward(self, grad_output, x, weight, backend, *settings):
         with autocast_off(x):
-            return self.dispatcher.run_backward(grad_output, x, weight, backend, settings)
+            grad_x, grad_w = self.dispatcher.run_backward(grad_output, x, weight, backend, settings)
+        return as_output(grad_x, x), grad_w
 
     def _differentiate(self, ctx, grad_output):
         x, weight = ctx.saved_tensors

@@ -1,4 +1,4 @@
-"""The memory format of the ops' outputs: that of the input where it is one of PyTorch's two, contiguous otherwise."""
+"""The memory format of the ops' outputs: channels_last where the input is laid out so, contiguous otherwise."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from torch import Tensor
 
 
 def output_format(x: Tensor) -> torch.memory_format:
-    """``channels_last`` if ``x`` (N, C, H, W) is laid out so and not contiguous as well, else ``contiguous_format``."""
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
+    """``channels_last`` if ``x`` (N, C, H, W) is laid out so, dense or a slice of a larger map, else contiguous.
+
+    The rule of PyTorch's own convolution; a tensor that is contiguous in both ways counts as contiguous.
+    """
+    if x.is_contiguous() or not x.numel():
+        return torch.contiguous_format
+    extent = 0
+    for dim in (1, 3, 2, 0):
+        if x.stride(dim) < extent or x.stride(dim) == 0:
+            return torch.contiguous_format
+        extent = x.stride(dim) * x.shape[dim]
+    return torch.channels_last
 
 
 def empty_output(x: Tensor) -> Tensor:
     """Uninitialised tensor for an output of the shape and dtype of ``x``."""
     return torch.empty_like(x, memory_format=output_format(x))
+
+
+def as_output(y: Tensor, x: Tensor) -> Tensor:
+    """``y`` in the memory format of an output for ``x``; copied only where it has another."""
+    return y.contiguous(memory_format=output_format(x))

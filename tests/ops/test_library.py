@@ -1,5 +1,7 @@
 """The op as PyTorch's compiler, exporter and autograd see it."""
 
+import shutil
+
 import pytest
 import torch
 from numerics import assert_close
@@ -54,6 +56,31 @@ def test_compiles_without_graph_breaks(backend, dynamic):
     if dynamic:
         x = torch.randn(3, 4, 17, 10)
         assert_close(compiled(x, weight, bias, backend=backend), literal(x, weight, bias))
+
+
+class Partial(nn.Module):
+    """Convolves some channels of a convolution's output, as PeLK does; compilers may turn the layout around it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 4, stride=4)
+        self.weight = nn.Parameter(torch.randn(6, 1, 7, 7))
+
+    def forward(self, x):
+        x = self.stem(x)
+        return torch.cat([depthwise_conv2d(x[:, :6], self.weight), x[:, 6:]], 1)
+
+
+@pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile with its default backend needs g++')
+def test_compiles_with_inductor():
+    """Inductor runs convolutions in channels_last, whatever eager does."""
+    model, x = Partial(), torch.randn(1, 3, 8, 8)
+    y = torch.compile(model, fullgraph=True)(x)
+    assert_close(y, model(x))
+    actual = torch.autograd.grad(y.square().sum(), list(model.parameters()))
+    expected = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
+    for a, b in zip(actual, expected, strict=True):
+        assert_close(a, b, torch.float32)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)

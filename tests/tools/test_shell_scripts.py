@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from mmlk.compat.families import detect
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(REPOSITORY.glob('tools/*.sh')) + [REPOSITORY / '.ci/run']
 SETTINGS = ('MMLK_', 'PIP_', 'PYTHON', 'VIRTUAL_ENV', 'OMP_NUM_THREADS', 'NNODES', 'NODE_RANK', 'PORT', 'MASTER_ADDR')
@@ -36,9 +38,12 @@ def make_repository(root: Path) -> Path:
     for name in ('setup.py', 'pyproject.toml', 'LICENSE', 'mmlk/version.py'):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy2(REPOSITORY / name, root / name)
-    write(root / 'requirements/lock.txt', '# nothing\n')
+    for name in ('lock.txt', 'lock-onedl.txt'):
+        write(root / 'requirements' / name, '# nothing\n')
     write(root / 'model-index.yml', 'Import: []\n')
     write(root / 'mmlk/__init__.py', '')
+    write(root / 'mmlk/compat/__init__.py', '')
+    shutil.copy2(REPOSITORY / 'mmlk/compat/families.py', root / 'mmlk/compat/families.py')
     write(root / 'configs/ade20k/upernet_pelk_t.py', 'model = dict()\n')
     write(
         root / 'pytest.py',
@@ -67,6 +72,38 @@ def build_tools(folder: Path) -> Path:
             if top not in ('..', '__pycache__') and not top.endswith('.pth') and source.exists():
                 (folder / top).symlink_to(source)
     return folder
+
+
+def make_wheel(folder: Path, distribution: str, module: str = '') -> None:
+    """Write version 1.0 of a distribution with one empty module."""
+    name = distribution.replace('-', '_')
+    with zipfile.ZipFile(folder / f'{name}-1.0-py3-none-any.whl', 'w') as wheel:
+        wheel.writestr(f'{module or name}.py', '')
+        info = f'{name}-1.0.dist-info'
+        wheel.writestr(f'{info}/METADATA', f'Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n')
+        wheel.writestr(f'{info}/WHEEL', 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+        wheel.writestr(f'{info}/RECORD', '')
+
+
+def make_source(folder: Path, distribution: str, module: str) -> None:
+    """Write version 1.0 of a distribution as source, which brings its build tool: a wheel that was there before."""
+    name = f'{distribution.replace("-", "_")}-1.0'
+    source = folder / name
+    source.mkdir()
+    make_wheel(source, distribution, module)
+    write(source / 'PKG-INFO', f'Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n')
+    settings = "[build-system]\nrequires = []\nbuild-backend = 'tool'\nbackend-path = ['.']\n"
+    write(source / 'pyproject.toml', f"{settings}[project]\nname = '{distribution}'\nversion = '1.0'\n")
+    write(
+        source / 'tool.py',
+        'import pathlib, shutil\n'
+        'def build_wheel(target, config_settings=None, metadata_directory=None):\n'
+        '    (wheel,) = pathlib.Path(".").glob("*.whl")\n'
+        '    shutil.copy(wheel, target)\n'
+        '    return wheel.name\n',
+    )
+    shutil.make_archive(str(folder / name), 'gztar', folder, name)
+    shutil.rmtree(source)
 
 
 @pytest.fixture(scope='session')
@@ -242,11 +279,7 @@ def test_full_disk_is_told_before_anything_is_made(run, repository, tmp_path, fu
 
 
 def test_unreachable_index_then_second_run_goes_on(run, repository, tmp_path):
-    with zipfile.ZipFile(tmp_path / 'tinypkg-1.0-py3-none-any.whl', 'w') as wheel:
-        wheel.writestr('tinypkg.py', '')
-        wheel.writestr('tinypkg-1.0.dist-info/METADATA', 'Metadata-Version: 2.1\nName: tinypkg\nVersion: 1.0\n')
-        wheel.writestr('tinypkg-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
-        wheel.writestr('tinypkg-1.0.dist-info/RECORD', '')
+    make_wheel(tmp_path, 'tinypkg')
     write(repository / 'requirements/lock.txt', 'tinypkg==1.0\n')
     script = repository / 'tools/run_tests.sh'
     index = {'PIP_NO_INDEX': '', 'PIP_INDEX_URL': 'http://127.0.0.1:9/simple', 'PIP_RETRIES': '0'}
@@ -383,6 +416,91 @@ def test_environment_made_by_hand_survives_a_failed_completion(run, repository):
         assert 'differs from requirements/lock.txt (tinypkg 1.0)' in result.stdout
         assert 'No module named pip' in result.stderr
         assert precious.exists()
+
+
+# ---- the other family of packages -----------------------------------------------------------------------------------
+
+
+#: Demo tests that are run with both families.
+TASKS = ('segmentation', 'detection', 'classification')
+
+
+@pytest.fixture
+def with_onedl(repository, tmp_path) -> Path:
+    """A repository whose second lock has a package with a wheel and one without; they lie in ``tmp_path``."""
+    make_wheel(tmp_path, 'onedl-mmengine', 'mmengine')
+    make_source(tmp_path, 'onedl-mmcv', 'mmcv')
+    lock = 'onedl-mmengine==1.0\nonedl-mmcv==1.0  # built from source\n'
+    write(repository / 'requirements/lock-onedl.txt', lock)
+    return repository
+
+
+def test_family_has_an_environment_and_tests_of_its_own(run, with_onedl, tmp_path):
+    script = with_onedl / 'tools/run_tests.sh'
+    result = run(script, '--family', 'onedl', '-k', 'two words', PIP_FIND_LINKS=str(tmp_path))
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert f'Environment ready: {with_onedl}/.venv-onedl' in result.stdout
+    assert not (with_onedl / '.venv').exists()
+    arguments = result.stdout.splitlines()[-1].removeprefix(f'pytest {with_onedl} ')
+    selected = ['tests/compat', *(f'tests/tools/test_{task}_demo.py' for task in TASKS)]
+    assert arguments == str([*selected, '-k', 'two words'])
+
+    # Paths that exist stand for that selection; nothing is installed any more.
+    write(with_onedl / 'tests/ops/test_a.py', '')
+    for place in ('tests/ops', 'tests/ops/test_a.py::test_b'):
+        result = run(script, '-x', place, '--family=onedl')
+        assert result.stdout.endswith(f'pytest {with_onedl} {["-x", place]}\n'), result.stdout + result.stderr
+    assert 'Installing' not in result.stdout
+
+    # A folder that the user names for the first environment is not used for the second.
+    result = run(script, '--family', 'onedl', PIP_FIND_LINKS=str(tmp_path), MMLK_VENV='mine')
+    assert result.returncode == 3 and (tmp_path / 'mine-onedl').exists() and not (tmp_path / 'mine').exists()
+
+
+def test_tests_of_a_family_exist():
+    text = (REPOSITORY / 'tools/run_tests.sh').read_text()
+    for name in ('compat', *(f'tools/test_{task}_demo.py' for task in TASKS)):
+        assert f'tests/{name}' in text and (REPOSITORY / 'tests' / name).exists()
+
+
+def test_missing_package_of_the_other_family_names_its_extra(run, with_onedl):
+    result = run(with_onedl / 'tools/run_tests.sh', '--family', 'onedl', MMLK_PYTHON='/bin/false')
+    assert result.returncode == 2
+    assert f"{with_onedl}[onedl,tests]'" in result.stderr
+
+
+@pytest.mark.parametrize('arguments', [['--family', 'mmx'], ['--family='], ['-x', '--family']], ids=' '.join)
+def test_unknown_family(run, repository, arguments):
+    result = run(repository / 'tools/run_tests.sh', *arguments)
+    assert result.returncode == 2
+    assert '--family expects upstream or onedl, got ' in result.stderr
+    assert not list(repository.glob('.venv*'))
+
+
+def test_environment_that_holds_another_family(run):
+    pytest.importorskip('mmseg')
+    found = detect().name
+    asked = 'onedl' if found == 'upstream' else 'upstream'
+    arguments = ('--family', asked, '--version')
+    result = run(REPOSITORY / 'tools/run_tests.sh', *arguments, MMLK_PYTHON=sys.executable, PYTHONPATH='')
+    assert result.returncode == 2
+    assert f'holds packages of the family {found}, not {asked}' in result.stderr
+    assert f'bash tools/run_tests.sh --family {asked}' in result.stderr
+
+
+def test_both_locks_pin_the_same_versions():
+    locks = [
+        dict(
+            line.split('#')[0].strip().split('==')
+            for line in (REPOSITORY / 'requirements' / name).read_text().splitlines()
+            if '==' in line.split('#')[0]
+        )
+        for name in ('lock.txt', 'lock-onedl.txt')
+    ]
+    shared = locks[0].keys() & locks[1].keys()
+    assert {name: locks[0][name] for name in shared} == {name: locks[1][name] for name in shared}
+    assert locks[0].keys() - shared == {'mmcv-lite', 'mmdet', 'mmengine', 'mmpretrain', 'mmsegmentation'}
+    assert len(locks[1].keys() - shared) == 10
 
 
 # ---- an environment that the user names -----------------------------------------------------------------------------

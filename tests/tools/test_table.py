@@ -124,10 +124,11 @@ class TestMeasured:
         assert measured.runs['top-1'].endswith('of another name/20261102_120000')
         assert not ignored
 
-    def test_demos_and_other_networks_do_not_count(self, leave_test, find):
+    def test_demos_other_networks_and_parts_of_the_data_do_not_count(self, leave_test, find):
         leave_test('20261103_120000', {'accuracy/top1': 10.0}, work_dir='demo', **{'train_cfg.max_epochs': 1})
         leave_test('20261104_120000', {'accuracy/top1': 11.0}, **{'model.backbone.depths': (1, 1, 1, 1)})
         leave_test('20261105_120000', {'mIoU': 12.0}, 'ade20k/upernet_shiftwise_v1_t')
+        leave_test('20261106_120000', {'accuracy/top1': 13.0}, **{'test_dataloader.dataset.indices': 2})
         found, ignored = find()
         assert not found
         reasons = [sentence.partition('.json: ')[2] for sentence in ignored]
@@ -135,6 +136,7 @@ class TestMeasured:
             'train_cfg differs from pelk_t.py',
             'model.backbone differs from pelk_t.py',
             'of no config of the tables',
+            'test_dataloader.dataset.indices differs from pelk_t.py',
         ]
 
     def test_several_scales_are_another_metric(self, leave_test, find):

@@ -1,0 +1,158 @@
+"""The shapes on which the op is measured.
+
+Dimensions: N batch, C channels, H W input, R S kernel; stride 1, output the size of the input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from mmlk.errors import UsageError
+
+#: Where a batch is larger, the CPU is measured with this one: F.conv2d would need a minute per call.
+CPU_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One depthwise convolution.
+
+    Attributes:
+        name: Where it occurs.
+        n: Batch.
+        c: Channels.
+        h: Height of the map.
+        w: Width of the map.
+        r: Height of the kernel.
+        s: Width of the kernel.
+        quick: Measured by ``--quick`` as well.
+    """
+
+    name: str
+    n: int
+    c: int
+    h: int
+    w: int
+    r: int
+    s: int
+    quick: bool = False
+
+    @property
+    def size(self) -> tuple[int, int, int, int, int, int]:
+        """(N, C, H, W, R, S)."""
+        return self.n, self.c, self.h, self.w, self.r, self.s
+
+    @property
+    def label(self) -> str:
+        """Such as ``N2-C128-H56xW56-K31x31``."""
+        return f'N{self.n}-C{self.c}-H{self.h}xW{self.w}-K{self.r}x{self.s}'
+
+    def __str__(self) -> str:
+        return f'{self.name} {self.label}'
+
+
+def _square(name: str, n: int, c: int, edge: int, k: int, quick: bool = False) -> Shape:
+    return Shape(name, n, c, edge, edge, k, k, quick)
+
+
+#: Large-kernel layers of published networks at their training sizes (stage s1 to s4, crop 224 or 512).
+LAYERS = (
+    _square('RepLK-31B s1 @224', 64, 128, 56, 31, quick=True),
+    _square('RepLK-31B s2 @224', 64, 256, 28, 29),
+    _square('RepLK-31B s3 @224', 64, 512, 14, 27, quick=True),
+    _square('RepLK-31B s4 @224', 64, 1024, 7, 13, quick=True),
+    _square('RepLK-31B s1 @512', 8, 128, 128, 31),
+    _square('RepLK-31B s2 @512', 8, 256, 64, 29),
+    _square('RepLK-31B s3 @512', 8, 512, 32, 27),
+    _square('RepLK-31B s4 @512', 8, 1024, 16, 13),
+    _square('PeLK-T s1 @224', 64, 48, 56, 51),
+    _square('PeLK-T s1 @512', 8, 48, 128, 51),
+    _square('PeLK-T s2 @512', 8, 96, 64, 49),
+    _square('PeLK-T s3 @512', 8, 192, 32, 47),
+    _square('PeLK-101-T s1 @512', 8, 48, 128, 101),
+    _square('PeLK-101-T s2 @512', 8, 96, 64, 69),
+)
+
+OP_TABLE_KERNELS = (3, 5, 7, 9, 13, 17, 21, 27, 29, 31)
+
+#: The table of RepLKNet (arXiv 2203.06717, Table 1).
+OP_TABLE = tuple(
+    _square('op table', 64, 384, edge, k, quick=edge == 16 and k in (3, 7, 31))
+    for edge in (16, 32, 64)
+    for k in OP_TABLE_KERNELS
+)
+
+#: The strips of SLaK on the maps of the op table.
+STRIPES = tuple(
+    Shape('stripe', 64, 384, edge, edge, r, s, quick=edge == 16) for edge in (16, 32, 64) for r, s in ((51, 5), (5, 51))
+)
+
+#: The shapes that the goals on two CPU cores name.
+HEADLINE = (
+    _square('headline', 2, 128, 56, 31, quick=True),
+    _square('headline', 2, 128, 32, 51, quick=True),
+    _square('headline', 2, 64, 128, 51),
+    _square('headline', 2, 30, 128, 101),
+)
+
+SHAPES = LAYERS + OP_TABLE + STRIPES + HEADLINE
+
+
+def select_shapes(
+    device: str, quick: bool = False, batch: int | None = None, filters: str | None = None
+) -> list[Shape]:
+    """The shapes of one run, each once.
+
+    Args:
+        device: ``'cpu'`` or ``'cuda'``; on the CPU a larger batch becomes :data:`CPU_BATCH`.
+        quick: Only the few marked as quick, unless ``filters`` says which.
+        batch: Batch of every shape instead.
+        filters: Comma-separated: parts of a name or label, or sizes ``NxCxHxWxK`` or ``NxCxHxWxRxS`` to measure
+            instead of the table.
+
+    Raises:
+        UsageError: Nothing is left, or a size cannot be convolved.
+    """
+    chosen = [shape for shape in SHAPES if filters is not None or not quick or shape.quick]
+    if filters is not None:
+        chosen = _filtered(chosen, [part.strip() for part in filters.split(',') if part.strip()])
+    if batch is not None:
+        chosen = [replace(shape, n=batch) for shape in chosen]
+    elif device == 'cpu':
+        chosen = [replace(shape, n=min(shape.n, CPU_BATCH)) for shape in chosen]
+    unique: dict[tuple, Shape] = {}
+    for shape in chosen:
+        known = unique.get(shape.size)
+        if known is None:
+            unique[shape.size] = shape
+        elif shape.name not in known.name.split(' = '):
+            unique[shape.size] = replace(known, name=f'{known.name} = {shape.name}')
+    return list(unique.values())
+
+
+def _filtered(shapes: Iterable[Shape], parts: list[str]) -> list[Shape]:
+    shapes, found = list(shapes), []
+    for part in parts:
+        if re.fullmatch(r'\d+(x\d+){4,5}', part):
+            found.append(_from_size([int(edge) for edge in part.split('x')], part))
+            continue
+        matches = [shape for shape in shapes if part.lower() in str(shape).lower()]
+        if not matches:
+            raise UsageError(
+                f'--shapes {part!r} is part of no shape; --list prints them, and a size such as 2x128x56x56x31 '
+                '(N C H W K) measures another one'
+            )
+        found += [shape for shape in matches if shape not in found]
+    if not found:
+        raise UsageError("--shapes is empty; give a part of a name such as 'PeLK', or a size such as 2x128x56x56x31")
+    return found
+
+
+def _from_size(size: list[int], text: str) -> Shape:
+    n, c, h, w, r = size[:5]
+    shape = Shape('given', n, c, h, w, r, size[-1])
+    if min(size) < 1 or shape.r % 2 == 0 or shape.s % 2 == 0:
+        raise UsageError(f'--shapes {text} must have positive edges and an odd kernel, as NxCxHxWxK or NxCxHxWxRxS')
+    return shape
