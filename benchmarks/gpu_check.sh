@@ -5,8 +5,8 @@
 #
 # Needs a Python with torch, triton and pytest: $MMLK_PYTHON, or python3. First correctness on the GPU (all dtypes, memory
 # layouts, CUDA graphs, a side stream, offsets beyond 2^31, every candidate tile size of one shape), then the benchmark,
-# with predicted tiles and again with measured ones. The benchmark runs even after a failed check, because one costs
-# little more than the other; the exit code is 1 if anything failed.
+# with predicted tiles and again with measured ones, and that of the op whose kernels share parameters. The benchmarks
+# run even after a failed check, because they cost little more; the exit code is 1 if anything failed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -76,8 +76,11 @@ step gpu_tests 90 "$python" -m pytest tests/ops/test_triton.py -q -p no:cachepro
 step benchmark 150 "$python" tools/benchmark_ops.py --device cuda --quick --json "$out/ops.json"
 MMLK_TRITON_AUTOTUNE=1 step benchmark_tuned 100 "$python" tools/benchmark_ops.py --device cuda --quick \
     --json "$out/ops_tuned.json"
+# The first stage of PeLK with K = 51 and K = 101.
+step benchmark_peripheral 55 "$python" tools/benchmark_ops.py --op peripheral --device cuda --quick --shapes 'T s1 @512' \
+    --json "$out/ops_peripheral.json"
 cp "$TRITON_CACHE_DIR/mmlk_tiles.json" "$out/" 2>/dev/null
-for log in benchmark benchmark_tuned; do
+for log in benchmark benchmark_tuned benchmark_peripheral; do
     echo "== $log"
     tail -n 60 "$out/$log.log"
 done

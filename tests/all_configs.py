@@ -32,7 +32,7 @@ from config_sweep import (
 RESULTS = Path('tests', 'all_configs.json')
 EXAMPLES = """\
 examples:
-  bash tests/all_configs.sh                            every config, about half an hour on 2 cores
+  bash tests/all_configs.sh                            every config, about 20 minutes on 2 cores
   bash tests/all_configs.sh --resume                   those that have not passed as they are now
   bash tests/all_configs.sh coco/ imagenet/slak        those whose names contain one of these
   bash tests/all_configs.sh --list                     which there are, and in which size they run

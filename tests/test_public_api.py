@@ -10,7 +10,7 @@ import mmlk
 PUBLIC = {
     'mmlk': {'UsageError', '__version__', 'accelerate'},
     'mmlk.nn': {'AccelerationReport', 'DepthwiseConv', 'LargeKernelConv2d', 'accelerate'},
-    'mmlk.ops': {'depthwise_conv2d', 'explain'},
+    'mmlk.ops': {'default_backend', 'depthwise_conv2d', 'expand_kernel', 'explain', 'peripheral_conv2d'},
     'mmlk.models': {
         'BaseLargeKernelBackbone',
         'BaseMixer',
@@ -57,6 +57,7 @@ REGISTERED = {
 
 WITH_EXAMPLES = [
     'mmlk.ops.depthwise_conv2d.functional',
+    'mmlk.ops.peripheral_conv2d.functional',
     'mmlk.nn.accelerate',
     'mmlk.nn.large_kernel_conv',
     'mmlk.models.mixers.sharing_grid',

@@ -1,4 +1,4 @@
-"""Measure the large-kernel depthwise convolution against PyTorch's, per pass, dtype and shape."""
+"""Measure the large-kernel depthwise convolutions against PyTorch's, per pass, dtype and shape."""
 
 import argparse
 import sys
@@ -14,6 +14,8 @@ EXAMPLES = """\
   python tools/benchmark_ops.py --shapes PeLK,stripe               names or labels that contain one of these
   python tools/benchmark_ops.py --shapes 2x64x128x128x51           N C H W K of your own, or N C H W R S
   python tools/benchmark_ops.py --backend reference --quick        force one backend
+  python tools/benchmark_ops.py --op peripheral                    kernels that share parameters, as in PeLK
+  python tools/benchmark_ops.py --op peripheral --shapes 2x64x56x56x9+4+1+1+1+4+9   N C H W and the groups
   python tools/benchmark_ops.py --list                             the shapes
 
 A result is compared with float64 before its time is printed; a wrong one ends the run with status 1.
@@ -23,6 +25,12 @@ docs/benchmarks.md says what is measured and how to read it.
 
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        '--op',
+        choices=['depthwise', 'peripheral'],
+        default='depthwise',
+        help='depthwise_conv2d, or peripheral_conv2d with its sharing grids (default: depthwise)',
+    )
     parser.add_argument('--device', choices=['cpu', 'cuda'], help='where to run (default: a GPU if there is one)')
     parser.add_argument('--quick', action='store_true', help='a few shapes, shorter')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all results and the machine to FILE')
@@ -56,7 +64,7 @@ def main() -> int:
         from mmlk.cli.benchmark_ops import list_shapes, run
 
         if args.list:
-            list_shapes()
+            list_shapes(args.op)
             return 0
         return run(args)
 

@@ -8,6 +8,7 @@ device of the tensors, by element-wise operations only: no convolution or FFT li
 from __future__ import annotations
 
 import math
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -36,31 +37,36 @@ class Expectation:
 
     Args:
         x: Input (N, C, H, W).
-        weight: Kernels (C, 1, R, S).
+        weight: Kernels (C, 1, R, S), or with a grid the parameters (C, 1, k', k').
         grad: Gradient of the output (N, C, H, W).
+        grid: Taps that share a parameter, per group along both axes; empty: each tap has its own.
         seed: Of the choice of positions.
     """
 
-    def __init__(self, x: Tensor, weight: Tensor, grad: Tensor, seed: int = 0) -> None:
+    def __init__(self, x: Tensor, weight: Tensor, grad: Tensor, grid: tuple[int, ...] = (), seed: int = 0) -> None:
         x, weight, grad = x.detach(), weight.detach(), grad.detach()
         n, c, h, w = x.shape
+        sizes = [grid or (1,) * edge for edge in weight.shape[2:]]
+        groups = [_offsets(size) for size in sizes]
+        for dim, size in enumerate(sizes, 2):
+            weight = weight.repeat_interleave(torch.tensor(size, device=weight.device), dim)
         r, s = weight.shape[2:]
         self.dtype = x.dtype
         self.channels = sorted({0, c - 1})
         chooser = torch.Generator().manual_seed(seed)
         self.positions = _choose(h, w, chooser)
-        self.taps = _choose(r, s, chooser)
+        self.taps = _choose(len(groups[0]), len(groups[1]), chooser)
         planes = [tensor[:, self.channels].double() for tensor in (x, grad)]
         kernels = weight[self.channels, 0].double()
         self.planes = {
             'y': _correlate(planes[0], kernels),
             'dx': _correlate(planes[1], kernels.flip(1, 2)),
-            'dw': _correlate_maps(planes[0], planes[1], r, s),
+            'dw': _sum_groups(_correlate_maps(planes[0], planes[1], r, s), *sizes),
         }
         self.samples = {
             'y': torch.stack([_window_sum(x, weight, p, q) for p, q in self.positions]),
             'dx': torch.stack([_window_sum(grad, weight.flip(2, 3), p, q) for p, q in self.positions]),
-            'dw': torch.stack([_tap_sum(x, grad, i - r // 2, j - s // 2) for i, j in self.taps]),
+            'dw': torch.stack([_tap_sum(x, grad, groups[0][i], groups[1][j]) for i, j in self.taps]),
         }
         self.tolerances = {
             'y': tolerance(x.dtype, r * s),
@@ -136,15 +142,32 @@ def _window_sum(x: Tensor, weight: Tensor, p: int, q: int) -> Tensor:
     return (window * kernel).sum((2, 3))
 
 
-def _tap_sum(x: Tensor, grad: Tensor, down: int, right: int) -> Tensor:
-    """Gradient (C,) of the tap that lies (down, right) of the centre."""
-    h, w = x.shape[2:]
+def _offsets(sizes: tuple[int, ...]) -> list[range]:
+    """Of each group of adjacent taps how far they lie from the centre."""
+    ends = list(accumulate(sizes, initial=-(sum(sizes) // 2)))
+    return [range(*pair) for pair in pairwise(ends)]
+
+
+def _sum_groups(taps: Tensor, rows: tuple[int, ...], columns: tuple[int, ...]) -> Tensor:
+    """Gradient (c, k', k') of the parameters from that of the taps (c, R, S)."""
+    taps = torch.stack([part.sum(1) for part in taps.split(rows, 1)], 1)
+    return torch.stack([part.sum(2) for part in taps.split(columns, 2)], 2)
+
+
+def _tap_sum(x: Tensor, grad: Tensor, down: range, right: range) -> Tensor:
+    """Gradient (C,) of the parameter of the taps that lie ``down`` and ``right`` of the centre."""
     total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-    if abs(down) >= h or abs(right) >= w:
-        return total
-    source = x[:, :, max(0, down) : h + min(0, down), max(0, right) : w + min(0, right)]
-    target = grad[:, :, max(0, -down) : h + min(0, -down), max(0, -right) : w + min(0, -right)]
     # All at once would need the whole map in float64.
-    for a, b in zip(source, target, strict=True):
-        total += (a.double() * b.double()).sum((1, 2))
+    for a, b in zip(x, grad, strict=True):
+        total += (_sum_moved(_sum_moved(a.double(), down, 1), right, 2) * b.double()).sum((1, 2))
+    return total
+
+
+def _sum_moved(x: Tensor, offsets: range, dim: int) -> Tensor:
+    """sum_d x[p + d] along an axis, zeros outside."""
+    total, size = torch.zeros_like(x), x.shape[dim]
+    for offset in offsets:
+        length = max(0, size - abs(offset))
+        start = min(size, max(0, -offset)), min(size, max(0, offset))
+        total.narrow(dim, start[0], length).add_(x.narrow(dim, start[1], length))
     return total

@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmlk.benchmarks.roofline import fft_length
-from mmlk.ops import depthwise_conv2d
+from mmlk.ops import depthwise_conv2d, expand_kernel, peripheral_conv2d
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
-#: Baselines that start from the same tensors as the op; a user has the choice between them.
-BASELINES = ('contiguous', 'channels_last', 'fft')
+_PYTORCH = ('contiguous', 'channels_last', 'fft')
+#: Per op the baselines that start from the same tensors; a user has the choice between them. ``'dense'`` expands the
+#: kernel and calls ``depthwise_conv2d``.
+BASELINES = {'depthwise': _PYTORCH, 'peripheral': ('dense', *_PYTORCH)}
 #: A baseline that gets its input in channels_last without paying for the conversion; recorded for information.
 PRECONVERTED = 'channels_last_preconverted'
 
@@ -69,7 +71,7 @@ class Contender:
     Args:
         function: What is measured.
         x: Input (N, C, H, W).
-        weight: Kernels (C, 1, R, S).
+        weight: Kernels (C, 1, R, S), or the parameters (C, 1, k', k') of a sharing grid.
         grad: Gradient of the output.
         synchronize: Waits for the device.
         own_graphs: A gradient alone needs a graph in which only its tensor wants one, because the function's autograd
@@ -140,37 +142,70 @@ class PlainFft(Contender):
 
     Autograd would have kept the spectra of the forward, several times the memory of the map, and a gradient timed alone
     would not pay for them. ``forward_backward`` runs through autograd and does.
+
+    Args:
+        case: What it runs on.
+        synchronize: Waits for the device.
     """
+
+    def __init__(self, case: Case, synchronize: Callable[[], None]) -> None:
+        super().__init__(case.on_kernel(plain_fft), case.x, case.weight, case.grad, synchronize)
+        self.kernel = case.kernel
+        self._output: Tensor | None = None
 
     def prepare(self, pass_name: str) -> None:
         """Only times the first forward: there is no graph to build."""
         if self.forward_seconds is None:
             self.synchronize()
             start = time.perf_counter()
-            super().run('forward')
+            self._output = super().run('forward')['y']
             self.synchronize()
             self.forward_seconds = time.perf_counter() - start
+
+    def output(self) -> Tensor | None:
+        """Output of the first forward."""
+        return self._output
 
     def run(self, pass_name: str) -> dict[str, Tensor]:
         """As of :class:`Contender`."""
         if pass_name in ('forward', 'forward_backward'):
             return super().run(pass_name)
+        kernel = self.kernel(self.weight)
         with torch.no_grad():
-            return plain_fft_gradients(
-                self.x, self.weight, self.grad, pass_name != 'grad_weight', pass_name != 'grad_input'
+            results = plain_fft_gradients(
+                self.x, kernel, self.grad, pass_name != 'grad_weight', pass_name != 'grad_input'
             )
+        if 'dw' in results and kernel is not self.weight:
+            (results['dw'],) = torch.autograd.grad(kernel, self.weight, results['dw'])
+        return results
 
 
 @dataclass(frozen=True)
 class Case:
-    """Tensors of one row's shape, dtype and layout."""
+    """Tensors of one row's shape, dtype and layout; ``weight`` are the parameters if there is a sharing grid."""
 
     x: Tensor
     weight: Tensor
     grad: Tensor
+    grid: tuple[int, ...] = ()
+
+    def kernel(self, weight: Tensor) -> Tensor:
+        """The kernels (C, 1, R, S) of a weight."""
+        return expand_kernel(weight, self.grid) if self.grid else weight
+
+    def on_kernel(self, function: Function) -> Function:
+        """What a user without the sharing op writes: the kernels first, then ``function``."""
+        return (lambda x, weight: function(x, self.kernel(weight))) if self.grid else function
 
 
-def make_case(size: tuple[int, ...], dtype: torch.dtype, layout: str, device: str, generator: torch.Generator) -> Case:
+def make_case(
+    size: tuple[int, ...],
+    dtype: torch.dtype,
+    layout: str,
+    device: str,
+    generator: torch.Generator,
+    grid: tuple[int, ...] = (),
+) -> Case:
     """Random tensors; the kernels are scaled so that the output has about the size of the input.
 
     Args:
@@ -179,6 +214,7 @@ def make_case(size: tuple[int, ...], dtype: torch.dtype, layout: str, device: st
         layout: ``'contiguous'`` or ``'channels_last'``, of input and output gradient.
         device: Device of ``generator`` too.
         generator: Source of randomness.
+        grid: Taps that share a parameter, per group along both axes; empty: each tap has its own.
     """
     n, c, h, w, r, s = size
     memory_format = torch.channels_last if layout == 'channels_last' else torch.contiguous_format
@@ -187,9 +223,10 @@ def make_case(size: tuple[int, ...], dtype: torch.dtype, layout: str, device: st
         return torch.randn(shape, device=device, generator=generator)
 
     x = draw(n, c, h, w).to(dtype).contiguous(memory_format=memory_format)
-    weight = (draw(c, 1, r, s) * (r * s) ** -0.5).to(dtype)
+    parameters = (len(grid), len(grid)) if grid else (r, s)
+    weight = (draw(c, 1, *parameters) * (r * s) ** -0.5).to(dtype)
     grad = draw(n, c, h, w).to(dtype).contiguous(memory_format=memory_format)
-    return Case(x, weight, grad)
+    return Case(x, weight, grad, grid)
 
 
 def make_contenders(
@@ -197,20 +234,24 @@ def make_contenders(
 ) -> tuple[Contender, dict[str, Contender | str]]:
     """Ours, and the baselines by name; in place of a baseline that cannot run stands the reason."""
 
-    def ours(x: Tensor, weight: Tensor) -> Tensor:
-        return depthwise_conv2d(x, weight, backend=backend)
+    def op(backend: str | None) -> Function:
+        if case.grid:
+            return lambda x, weight: peripheral_conv2d(x, weight, case.grid, backend=backend)
+        return lambda x, weight: depthwise_conv2d(x, weight, backend=backend)
 
     def contender(function: Function, x: Tensor = case.x, grad: Tensor = case.grad, own_graphs: bool = False):
         return Contender(function, x, case.weight, grad, synchronize, own_graphs)
 
     baselines: dict[str, Contender | str] = {}
+    if case.grid:
+        baselines['dense'] = contender(op('dense'), own_graphs=True)
     never = _never_returns(case.x)
     for name, function in (('contiguous', conv2d_contiguous), ('channels_last', conv2d_channels_last)):
-        baselines[name] = never or contender(function)
+        baselines[name] = never or contender(case.on_kernel(function))
     x, grad = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (case.x, case.grad))
-    baselines[PRECONVERTED] = never or contender(conv2d_channels_last, x, grad)
-    baselines['fft'] = PlainFft(plain_fft, case.x, case.weight, case.grad, synchronize)
-    return contender(ours, own_graphs=True), baselines
+    baselines[PRECONVERTED] = never or contender(case.on_kernel(conv2d_channels_last), x, grad)
+    baselines['fft'] = PlainFft(case, synchronize)
+    return contender(op(backend), own_graphs=True), baselines
 
 
 def _never_returns(x: Tensor) -> str | None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from mmlk.benchmarks.accuracy import Expectation
-from mmlk.benchmarks.contenders import BASELINES, PRECONVERTED, Contender, make_case, make_contenders
+from mmlk.benchmarks.contenders import PRECONVERTED, Case, Contender, make_case, make_contenders
 from mmlk.benchmarks.roofline import PASSES, Ceilings, bound
 from mmlk.benchmarks.shapes import Shape
 from mmlk.benchmarks.timing import SLOW_SECONDS, Clock, Timing, interleave
 from mmlk.ops import explain
+from mmlk.ops.dispatch import Choice
+from mmlk.ops.peripheral_conv2d import explain as explain_peripheral
 
 #: Passes of the dispatcher that a pass of a row is made of.
 DISPATCHED = {
@@ -40,7 +42,7 @@ class Settings:
     """What all rows of a run have in common.
 
     Attributes:
-        backend: Backend of the op that is forced; ``None`` lets the dispatcher choose.
+        backend: Backend of the shape's op that is forced; ``None`` lets the dispatcher choose.
         seconds: Time per implementation and pass.
         passes: Passes to measure.
     """
@@ -59,7 +61,7 @@ def measure(
     ``skipped`` with the reason.
 
     Args:
-        shape: The convolution.
+        shape: The convolution; with a sharing grid the op is ``peripheral_conv2d``.
         dtype: Of input and kernels.
         layout: ``'contiguous'`` or ``'channels_last'``.
         clock: Clock of the device to run on.
@@ -67,19 +69,21 @@ def measure(
         settings: What all rows share.
     """
     generator = torch.Generator(clock.device).manual_seed(0)
-    case = make_case(shape.size, dtype, layout, clock.device, generator)
+    case = make_case(shape.size, dtype, layout, clock.device, generator, shape.grid)
     head = {
         'name': shape.name,
         'shape': dict(zip('nchwrs', shape.size, strict=True)),
         'dtype': str(dtype).removeprefix('torch.'),
         'layout': layout,
     }
+    if shape.grid:
+        head['grid'] = list(shape.grid)
     try:
-        choices = explain(case.x, case.weight, backend=settings.backend)
+        choices = _explain(case, settings.backend)
     except RuntimeError as error:
         yield from ({**head, 'pass': name, 'skipped': str(error)} for name in settings.passes)
         return
-    expectation = Expectation(case.x, case.weight, case.grad)
+    expectation = Expectation(case.x, case.weight, case.grad, case.grid)
     ours, baselines = make_contenders(case, settings.backend, clock.synchronize)
     itemsize = case.x.element_size()
     for name in settings.passes:
@@ -97,9 +101,9 @@ def measure(
         if any(not error <= expectation.tolerances[result] for result, error in errors.items()):
             yield row | {'wrong': True}
             continue
-        limits = bound(shape.size, itemsize, name, ceilings)
+        limits = bound(shape.size, itemsize, name, ceilings, shape.grid)
         own, others = _time(ours, baselines, name, seconds, expectation, clock, settings.seconds)
-        if not any('median_ms' in others[baseline] for baseline in BASELINES):
+        if not _times(others):
             yield {**head, 'pass': name, 'skipped': 'no baseline could run: out of memory'}
             continue
         yield (
@@ -110,6 +114,17 @@ def measure(
                 'distance_to_roofline': own.median_ms / limits.bound_ms,
             }
         )
+
+
+def _explain(case: Case, backend: str | None) -> dict[str, Choice]:
+    """The choice of every pass; where the kernel is expanded, with what is chosen for it then."""
+    if not case.grid:
+        return explain(case.x, case.weight, backend=backend)
+    choices = explain_peripheral(case.x, case.weight, case.grid, backend=backend)
+    for name, inner in explain(case.x, case.kernel(case.weight)).items():
+        if choices[name].backend.name == 'dense':
+            choices[name] = replace(choices[name], detail=f'{inner.backend.name} {inner.detail}'.strip())
+    return choices
 
 
 def _first_run(contender: Contender, pass_name: str, expectation: Expectation) -> tuple[float, dict[str, float]]:
@@ -206,9 +221,15 @@ def _first_or_only(
     return Timing([seconds], 'first run'), seconds, errors
 
 
+def _times(others: dict[str, dict]) -> dict[str, float]:
+    """Medians of the baselines that ran on the tensors of the op."""
+    ran = {name: record['median_ms'] for name, record in others.items() if 'median_ms' in record}
+    return {name: median for name, median in ran.items() if name != PRECONVERTED}
+
+
 def _relate(own: Timing, others: dict[str, dict], pass_name: str) -> dict:
     """Ratios to the baselines, and whether the rule against slowness holds."""
-    times = {name: others[name]['median_ms'] for name in BASELINES if 'median_ms' in others[name]}
+    times = _times(others)
     best = min(times, key=times.get)
     allowance = LIMIT_FORWARD_MS if pass_name == 'forward' else LIMIT_BACKWARD_MS
     limit = LIMIT_FACTOR * times[best] + allowance

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 #: Passes a row can be about. ``backward`` is both gradients at once, ``forward_backward`` a training step's work.
 PASSES = ('forward', 'grad_input', 'grad_weight', 'backward', 'forward_backward')
@@ -68,16 +69,28 @@ def taps_inside(edge: int, kernel: int) -> int:
     return sum(min(edge - 1, p + half) - max(0, p - half) + 1 for p in range(edge))
 
 
+def groups_inside(edge: int, grid: tuple[int, ...]) -> int:
+    """Along one axis: pairs of an output position and a group of taps of which at least one meets the map."""
+    ends = list(accumulate(grid, initial=-(sum(grid) // 2)))
+    return sum(p + end > 0 and p + first < edge for first, end in pairwise(ends) for p in range(edge))
+
+
 def dense_flops(size: tuple[int, ...]) -> float:
     """FLOPs of one convolution that computes with the zeros outside the map too."""
     n, c, h, w, r, s = size
     return 2.0 * n * c * h * w * r * s
 
 
-def clipped_flops(size: tuple[int, ...]) -> float:
-    """FLOPs of one convolution, only taps inside the map. The two gradients have the same number."""
+def clipped_flops(size: tuple[int, ...], grid: tuple[int, ...] = ()) -> float:
+    """FLOPs of one convolution, only taps inside the map. The two gradients have the same number.
+
+    With a sharing grid only one product per parameter, with the sum of its pixels; the sums are not counted.
+    """
     n, c, h, w, r, s = size
-    return 2.0 * n * c * taps_inside(h, r) * taps_inside(w, s)
+    rows, columns = (
+        groups_inside(edge, grid) if grid else taps_inside(edge, kernel) for edge, kernel in ((h, r), (w, s))
+    )
+    return 2.0 * n * c * rows * columns
 
 
 def fft_length(edge: int, kernel: int) -> int:
@@ -110,11 +123,17 @@ def minimal_bytes(size: tuple[int, ...], itemsize: int, pass_name: str = 'forwar
     return float(itemsize) * (maps * n * c * h * w + kernels * c * r * s)
 
 
-def bound(size: tuple[int, ...], itemsize: int, pass_name: str, ceilings: Ceilings) -> Bound:
-    """Lower bounds of one pass of a shape (N, C, H, W, R, S) with elements of ``itemsize`` bytes."""
+def bound(
+    size: tuple[int, ...], itemsize: int, pass_name: str, ceilings: Ceilings, grid: tuple[int, ...] = ()
+) -> Bound:
+    """Lower bounds of one pass of a shape (N, C, H, W, R, S) with elements of ``itemsize`` bytes.
+
+    With a sharing grid the kernel that is read and written has one element per parameter.
+    """
     convolutions, _, _, maps = _WORK[pass_name]
-    flops = convolutions * clipped_flops(size)
-    memory = 1e3 * minimal_bytes(size, itemsize, pass_name) / ceilings.bytes_per_s
+    flops = convolutions * clipped_flops(size, grid)
+    stored = (*size[:4], len(grid), len(grid)) if grid else size
+    memory = 1e3 * minimal_bytes(stored, itemsize, pass_name) / ceilings.bytes_per_s
     arithmetic = {
         'fma': 1e3 * flops / ceilings.fma_flops,
         'matrix': 1e3 * flops / ceilings.matrix_flops,

@@ -28,6 +28,7 @@ class Shape:
         r: Height of the kernel.
         s: Width of the kernel.
         quick: Measured by ``--quick`` as well.
+        grid: Taps that share a parameter, per group along both axes; empty: each tap has its own.
     """
 
     name: str
@@ -38,11 +39,17 @@ class Shape:
     r: int
     s: int
     quick: bool = False
+    grid: tuple[int, ...] = ()
 
     @property
     def size(self) -> tuple[int, int, int, int, int, int]:
         """(N, C, H, W, R, S)."""
         return self.n, self.c, self.h, self.w, self.r, self.s
+
+    @property
+    def op(self) -> str:
+        """Key of :data:`TABLES`."""
+        return 'peripheral' if self.grid else 'depthwise'
 
     @property
     def label(self) -> str:
@@ -99,9 +106,32 @@ HEADLINE = (
 
 SHAPES = LAYERS + OP_TABLE + STRIPES + HEADLINE
 
+#: Sharing grids of PeLK by the edge of its kernels; those of its two largest have a wider centre.
+GRIDS = {
+    47: (7, 8, 4, 2, 1, 1, 1, 1, 1, 2, 4, 8, 7),
+    49: (8, 8, 4, 2, 1, 1, 1, 1, 1, 2, 4, 8, 8),
+    51: (9, 8, 4, 2, 1, 1, 1, 1, 1, 2, 4, 8, 9),
+    69: (17, 8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 17),
+    101: (17, 16, 8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 17),
+}
+
+#: The layers of PeLK with their sharing grids.
+PERIPHERAL = tuple(
+    replace(shape, grid=GRIDS[shape.r], quick=shape.name in ('PeLK-T s1 @224', 'PeLK-T s3 @512'))
+    for shape in LAYERS
+    if shape.name.startswith('PeLK')
+)
+
+#: By op.
+TABLES = {'depthwise': SHAPES, 'peripheral': PERIPHERAL}
+
 
 def select_shapes(
-    device: str, quick: bool = False, batch: int | None = None, filters: str | None = None
+    device: str,
+    quick: bool = False,
+    batch: int | None = None,
+    filters: str | None = None,
+    op: str = 'depthwise',
 ) -> list[Shape]:
     """The shapes of one run, each once.
 
@@ -109,34 +139,36 @@ def select_shapes(
         device: ``'cpu'`` or ``'cuda'``; on the CPU a larger batch becomes :data:`CPU_BATCH`.
         quick: Only the few marked as quick, unless ``filters`` says which.
         batch: Batch of every shape instead.
-        filters: Comma-separated: parts of a name or label, or sizes ``NxCxHxWxK`` or ``NxCxHxWxRxS`` to measure
-            instead of the table.
+        filters: Comma-separated: parts of a name or label, or sizes to measure instead of the table: ``NxCxHxWxK`` or
+            ``NxCxHxWxRxS``; for ``'peripheral'`` K is an edge of :data:`GRIDS` or the groups, as in ``2x8x9x9x2+1+2``.
+        op: Key of :data:`TABLES`.
 
     Raises:
         UsageError: Nothing is left, or a size cannot be convolved.
     """
-    chosen = [shape for shape in SHAPES if filters is not None or not quick or shape.quick]
+    chosen = [shape for shape in TABLES[op] if filters is not None or not quick or shape.quick]
     if filters is not None:
-        chosen = _filtered(chosen, [part.strip() for part in filters.split(',') if part.strip()])
+        chosen = _filtered(chosen, [part.strip() for part in filters.split(',') if part.strip()], op)
     if batch is not None:
         chosen = [replace(shape, n=batch) for shape in chosen]
     elif device == 'cpu':
         chosen = [replace(shape, n=min(shape.n, CPU_BATCH)) for shape in chosen]
     unique: dict[tuple, Shape] = {}
     for shape in chosen:
-        known = unique.get(shape.size)
+        key = shape.size, shape.grid
+        known = unique.get(key)
         if known is None:
-            unique[shape.size] = shape
+            unique[key] = shape
         elif shape.name not in known.name.split(' = '):
-            unique[shape.size] = replace(known, name=f'{known.name} = {shape.name}')
+            unique[key] = replace(known, name=f'{known.name} = {shape.name}')
     return list(unique.values())
 
 
-def _filtered(shapes: Iterable[Shape], parts: list[str]) -> list[Shape]:
+def _filtered(shapes: Iterable[Shape], parts: list[str], op: str) -> list[Shape]:
     shapes, found = list(shapes), []
     for part in parts:
-        if re.fullmatch(r'\d+(x\d+){4,5}', part):
-            found.append(_from_size([int(edge) for edge in part.split('x')], part))
+        if re.fullmatch(r'\d+(x\d+){3}x\d+([x+]\d+)*', part):
+            found.append(_with_grid(part) if op == 'peripheral' else _from_size(part))
             continue
         matches = [shape for shape in shapes if part.lower() in str(shape).lower()]
         if not matches:
@@ -150,9 +182,21 @@ def _filtered(shapes: Iterable[Shape], parts: list[str]) -> list[Shape]:
     return found
 
 
-def _from_size(size: list[int], text: str) -> Shape:
-    n, c, h, w, r = size[:5]
-    shape = Shape('given', n, c, h, w, r, size[-1])
-    if min(size) < 1 or shape.r % 2 == 0 or shape.s % 2 == 0:
+def _from_size(text: str) -> Shape:
+    size = [int(edge) for edge in re.split('[x+]', text)]
+    shape = Shape('given', *size[:5], size[-1])
+    if '+' in text or len(size) > 6 or min(size) < 1 or shape.r % 2 == 0 or shape.s % 2 == 0:
         raise UsageError(f'--shapes {text} must have positive edges and an odd kernel, as NxCxHxWxK or NxCxHxWxRxS')
     return shape
+
+
+def _with_grid(text: str) -> Shape:
+    *edges, kernel = text.split('x')
+    size, grid = [int(edge) for edge in edges], tuple(int(group) for group in kernel.split('+'))
+    grid = GRIDS.get(grid[0], grid) if len(grid) == 1 else grid
+    if len(size) != 4 or len(grid) == 1 or min(*size, *grid) < 1 or sum(grid) % 2 == 0:
+        raise UsageError(
+            f'--shapes {text} must have positive edges and a sharing grid, as NxCxHxWxK with K one of '
+            f'{", ".join(map(str, GRIDS))}, or with groups that add up to an odd number, such as 2x8x9x9x2+1+2'
+        )
+    return Shape('given', *size, sum(grid), sum(grid), grid=grid)

@@ -17,13 +17,17 @@ from mmlk.benchmarks.environment import describe_run
 from mmlk.benchmarks.ops import LIMIT_BACKWARD_MS, LIMIT_FACTOR, LIMIT_FORWARD_MS, Settings, measure
 from mmlk.benchmarks.results import write_results
 from mmlk.benchmarks.roofline import PASSES, Ceilings, dense_flops
-from mmlk.benchmarks.shapes import CPU_BATCH, SHAPES, Shape, select_shapes
+from mmlk.benchmarks.shapes import CPU_BATCH, TABLES, Shape, select_shapes
 from mmlk.benchmarks.timing import Clock, make_clock, measure_ceilings, touch_memory
 from mmlk.cli.progress import make_progress
 from mmlk.cli.summary import console_of_width
 from mmlk.errors import UsageError
-from mmlk.ops.depthwise_conv2d import dispatcher
+from mmlk.ops.depthwise_conv2d import dispatcher as depthwise_dispatcher
+from mmlk.ops.peripheral_conv2d import dispatcher as peripheral_dispatcher
 
+DISPATCHERS = {'depthwise': depthwise_dispatcher, 'peripheral': peripheral_dispatcher}
+#: Headings of the table, where they are not the names.
+_HEADINGS = {'channels_last': 'ch. last', PRECONVERTED: 'preconv.'}
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp64': torch.float64}
 DEFAULT_DTYPES = {'cpu': ['fp32'], 'cuda': ['bf16', 'fp32']}
 #: Seconds per implementation and pass: (usual, with --quick).
@@ -45,10 +49,11 @@ def resolve_device(device: str | None) -> str:
     return device or ('cuda' if torch.cuda.is_available() else 'cpu')
 
 
-def check_backend(option: str, name: str | None) -> None:
-    """Raise ``UsageError`` if an option names a backend that does not exist."""
-    if name is not None and name not in dispatcher.names():
-        raise UsageError(f'{option} must be one of {", ".join(dispatcher.names())}, got {name}')
+def check_backend(option: str, name: str | None, op: str = 'depthwise') -> None:
+    """Raise ``UsageError`` if an option names a backend that the op does not have."""
+    names = DISPATCHERS[op].names()
+    if name is not None and name not in names:
+        raise UsageError(f'{option} must be one of {", ".join(names)}, got {name}')
 
 
 def check_json(path: Path | None) -> None:
@@ -57,15 +62,18 @@ def check_json(path: Path | None) -> None:
         raise UsageError(f'--json must be a file to write, {path} is a folder')
 
 
-def list_shapes() -> None:
-    """Print the table of shapes."""
+def list_shapes(op: str) -> None:
+    """Print the table of an op's shapes."""
     table = Table(title='shapes (N is at most 2 on the CPU)', title_justify='left')
     for name in ('name', 'N', 'C', 'H', 'W', 'kernel', '--quick'):
         table.add_column(name, justify='left' if name == 'name' else 'right')
-    for shape in SHAPES:
+    if op == 'peripheral':
+        table.add_column('groups')
+    for shape in TABLES[op]:
         numbers = (shape.n, shape.c, shape.h, shape.w)
-        table.add_row(shape.name, *map(str, numbers), f'{shape.r} x {shape.s}', 'yes' if shape.quick else '')
-    console_of_width(80).print(table)
+        groups = ['+'.join(map(str, shape.grid))] if shape.grid else []
+        table.add_row(shape.name, *map(str, numbers), f'{shape.r} x {shape.s}', 'yes' if shape.quick else '', *groups)
+    console_of_width(max(80, Console(width=10_000).measure(table).maximum)).print(table)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,11 +83,11 @@ def run(args: argparse.Namespace) -> int:
         UsageError: They cannot be measured.
     """
     device = resolve_device(args.device)
-    check_backend('--backend', args.backend)
+    check_backend('--backend', args.backend, args.op)
     check_json(args.json)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    shapes = select_shapes(device, args.quick, args.batch, args.shapes)
+    shapes = select_shapes(device, args.quick, args.batch, args.shapes, args.op)
     dtypes = list(dict.fromkeys(args.dtype or DEFAULT_DTYPES[device]))
     settings = Settings(args.backend, args.seconds or SECONDS[device][args.quick])
     start = time.perf_counter()
@@ -95,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         (shape, DTYPES[name], layout, ceilings[name]) for name in dtypes for layout in args.layout for shape in shapes
     ]
     rows = _measure_all(cases, clock, settings)
-    print_rows(rows)
+    print_rows(rows, args.op)
     wrong = [row for row in rows if row.get('wrong')]
     _print_conclusion(rows, wrong, time.perf_counter() - start)
     if all('skipped' in row for row in rows):
@@ -105,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
             'kind': 'ops',
             'run': description,
             'settings': {
+                'op': args.op,
                 'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
                 'quick': args.quick,
                 'batch': args.batch,
@@ -139,7 +148,7 @@ def _measure_all(cases: list[tuple], clock: Clock, settings: Settings) -> list[d
 
 def _expected_seconds(shape: Shape, device: str, settings: Settings) -> float:
     """Roughly how long a shape takes; only the proportions matter."""
-    fixed = len(settings.passes) * (len(BASELINES) + 2) * settings.seconds
+    fixed = len(settings.passes) * (len(BASELINES[shape.op]) + 2) * settings.seconds
     if device == 'cuda':
         return fixed + 5e-12 * dense_flops(shape.size)
     # F.conv2d on two cores: 0.2 ns per FLOP, about thirty runs while they are short and ten when they are long.
@@ -170,14 +179,15 @@ def print_machine(description: dict) -> None:
 
 
 def _print_header(args: argparse.Namespace, device: str, settings: Settings) -> None:
-    print(f'backend: {settings.backend or "chosen per pass"}; TF32 in cuDNN: {torch.backends.cudnn.allow_tf32}')
+    backend = settings.backend or 'chosen per pass'
+    print(f'{DISPATCHERS[args.op].op}, backend: {backend}; TF32 in cuDNN: {torch.backends.cudnn.allow_tf32}')
     if device == 'cpu' and args.batch is None:
         print(f'on the CPU the batch of a shape is at most {CPU_BATCH}; --batch changes it')
     if device == 'cuda':
         print('the L2 cache is flushed before every run')
     print(
         f'rule: at most {round(100 * LIMIT_FACTOR - 100)} % and {LIMIT_FORWARD_MS} ms (forward) or {LIMIT_BACKWARD_MS} '
-        f'ms (with backward) slower than the best of {", ".join(BASELINES)}, all given the same tensors',
+        f'ms (with backward) slower than the best of {", ".join(BASELINES[args.op])}, all given the same tensors',
         flush=True,
     )
 
@@ -192,19 +202,19 @@ def _print_ceilings(ceilings: dict[str, Ceilings]) -> None:
         )
 
 
-def print_rows(rows: list[dict]) -> None:
-    """Print all rows as one table, times in ms."""
+def print_rows(rows: list[dict], op: str) -> None:
+    """Print all rows of an op as one table, times in ms."""
+    *baselines, last = BASELINES[op]
+    baselines += [PRECONVERTED, last]
+    ratios = {'contiguous': 'x contig.'} if op == 'depthwise' else {'dense': 'x dense', 'contiguous': 'x contig.'}
     table = Table(title='milliseconds, medians', title_justify='left')
     table.add_column('N C H W kernel', no_wrap=True)
     table.add_column('pass', no_wrap=True)
     table.add_column('backend', overflow='fold')
     for name in (
         'ours',
-        'contiguous',
-        'ch. last',
-        'preconv.',
-        'fft',
-        'x contig.',
+        *(_HEADINGS.get(name, name) for name in baselines),
+        *ratios.values(),
         'x best',
         'x roofline',
         'error',
@@ -213,18 +223,18 @@ def print_rows(rows: list[dict]) -> None:
         table.add_column(name, justify='right', no_wrap=True)
     previous = None
     for row in rows:
-        case = tuple(row['shape'].values()), row['dtype'], row['layout']
+        case = tuple(row['shape'].values()), row['dtype'], row['layout'], row.get('grid')
         if case != previous and previous is not None:
             table.add_section()
         n, c, h, w, r, s = case[0]
         first = f'{n} {c} {h} {w} {r if r == s else f"{r}x{s}"} {row["dtype"]}'
         first += ' NHWC' if row['layout'] == 'channels_last' else ''
-        table.add_row(first if case != previous else '', row['pass'], *_cells(row))
+        table.add_row(first if case != previous else '', row['pass'], *_cells(row, baselines, list(ratios)))
         previous = case
     console_of_width(Console(width=10_000).measure(table).maximum).print(table)
 
 
-def _cells(row: dict) -> list[str]:
+def _cells(row: dict, baselines: list[str], ratios: list[str]) -> list[str]:
     if 'skipped' in row:
         return [f'not run: {row["skipped"]}'[:60]]
     # The predictions behind the choice are in the result file.
@@ -233,17 +243,15 @@ def _cells(row: dict) -> list[str]:
     )
     error = f'{row["error"]:.1e}'
     if row.get('wrong'):
-        return [', '.join(chosen), 'WRONG', *[''] * 7, error, f'error exceeds {row["tolerance"]:.1e}']
-    baselines = [
-        _ms(row['baselines'][name]['median_ms']) if 'median_ms' in row['baselines'][name] else '-'
-        for name in ('contiguous', 'channels_last', PRECONVERTED, 'fft')
-    ]
-    ratio = row['ratio_contiguous']
+        empty = [''] * (len(baselines) + len(ratios) + 2)
+        return [', '.join(chosen), 'WRONG', *empty, error, f'error exceeds {row["tolerance"]:.1e}']
+    ours = row['ours']['median_ms']
+    times = {name: row['baselines'][name].get('median_ms') for name in baselines}
     return [
         ', '.join(chosen),
-        _ms(row['ours']['median_ms']),
-        *baselines,
-        '-' if ratio is None else f'{ratio:.3g}',
+        _ms(ours),
+        *('-' if times[name] is None else _ms(times[name]) for name in baselines),
+        *('-' if times[name] is None else f'{times[name] / ours:.3g}' for name in ratios),
         f'{row["ratio_best"]:.3g}',
         f'{row["distance_to_roofline"]:.3g} {row["roofline"]["bound"]}',
         error,

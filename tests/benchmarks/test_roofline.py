@@ -11,6 +11,7 @@ from mmlk.benchmarks.roofline import (
     dense_flops,
     fft_flops,
     fft_length,
+    groups_inside,
     minimal_bytes,
     taps_inside,
 )
@@ -61,6 +62,25 @@ def test_taps_inside_by_hand():
     # A kernel that covers everything from everywhere: all pairs.
     assert taps_inside(3, 5) == taps_inside(3, 99) == 9
     assert taps_inside(1, 31) == 1
+
+
+def test_groups_inside_by_hand():
+    # Edge 3, taps -2 -1 | 0 | 1 2: the left group meets the map from positions 1 and 2, the right one from 0 and 1.
+    assert groups_inside(3, (2, 1, 2)) == 7
+    # Taps -3 .. -1 | 0 .. 3: left from 1 and 2, right from everywhere.
+    assert groups_inside(3, (3, 4)) == 5
+    for edge, kernel in ((3, 3), (3, 5), (9, 5), (1, 31)):
+        assert groups_inside(edge, (1,) * kernel) == taps_inside(edge, kernel)
+
+
+def test_a_sharing_grid_lowers_the_bound():
+    size, grid = (2, 3, 8, 8, 7, 7), (2, 1, 1, 1, 2)
+    assert clipped_flops(size, grid) == 2 * 2 * 3 * groups_inside(8, grid) ** 2
+    shared, dense = (bound(size, 4, 'forward', Ceilings(1.0, 1e3, 1e3), given) for given in (grid, ()))
+    assert shared.fma_ms < dense.fma_ms
+    assert shared.fft_ms == dense.fft_ms
+    # Five parameters along an axis instead of seven.
+    assert dense.memory_ms - shared.memory_ms == pytest.approx(1e3 * 4 * 3 * (49 - 25))
 
 
 def test_axes_are_not_mixed_up():

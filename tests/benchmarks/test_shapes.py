@@ -1,7 +1,8 @@
 import pytest
 
-from mmlk.benchmarks.shapes import HEADLINE, LAYERS, OP_TABLE, SHAPES, STRIPES, select_shapes
+from mmlk.benchmarks.shapes import GRIDS, HEADLINE, LAYERS, OP_TABLE, PERIPHERAL, SHAPES, STRIPES, select_shapes
 from mmlk.errors import UsageError
+from mmlk.models.mixers.sharing_grid import make_sharing_grid
 
 
 def test_table():
@@ -68,6 +69,7 @@ def test_filters():
         ('ResNet', "--shapes 'ResNet' is part of no shape"),
         ('PeLK,ResNet', "--shapes 'ResNet' is part of no shape"),
         (' , ', '--shapes is empty'),
+        ('2x8x16x16x2+1+2', '--shapes 2x8x16x16x2[+]1[+]2 must have positive edges and an odd kernel'),
         ('2x8x16x16x4', '--shapes 2x8x16x16x4 must have positive edges and an odd kernel'),
         ('0x8x16x16x3', '--shapes 0x8x16x16x3 must have positive edges and an odd kernel'),
     ],
@@ -75,3 +77,38 @@ def test_filters():
 def test_bad_filters(filters, message):
     with pytest.raises(UsageError, match=message):
         select_shapes('cpu', filters=filters)
+
+
+class TestPeripheral:
+    def test_grids_are_those_of_the_networks(self):
+        assert {k: make_sharing_grid(k, center_radius=3 if k > 51 else 2) for k in (47, 49, 51, 69, 101)} == GRIDS
+
+    def test_table(self):
+        assert [(shape.name, shape.size) for shape in PERIPHERAL] == [
+            (shape.name, shape.size) for shape in LAYERS if shape.name.startswith('PeLK')
+        ]
+        assert len(PERIPHERAL) == 6
+        assert all(sum(shape.grid) == shape.r == shape.s and shape.op == 'peripheral' for shape in PERIPHERAL)
+        assert {shape.op for shape in SHAPES} == {'depthwise'}
+
+    def test_selection(self):
+        assert {shape.n for shape in select_shapes('cpu', op='peripheral')} == {2}
+        assert {shape.r for shape in select_shapes('cpu', quick=True, op='peripheral')} == {47, 51}
+        (shape,) = select_shapes('cuda', filters='K101x101', op='peripheral')
+        assert (shape.size, shape.grid) == ((8, 48, 128, 128, 101, 101), GRIDS[101])
+
+    def test_own_sizes(self):
+        known, own, other = select_shapes('cpu', filters='2x3x9x8x51,2x3x9x8x2+1+2,2x3x9x8x1+3+1', op='peripheral')
+        assert (known.size, known.grid) == ((2, 3, 9, 8, 51, 51), GRIDS[51])
+        assert (own.size, own.grid) == ((2, 3, 9, 8, 5, 5), (2, 1, 2))
+        # Two grids of one kernel are two shapes.
+        assert (other.size, other.grid) == ((2, 3, 9, 8, 5, 5), (1, 3, 1))
+
+    @pytest.mark.parametrize('size', ['2x3x9x8x5', '2x3x9x8x51x5', '2x3x9x8x2+2', '2x3x9x8x2+0+1', '0x3x9x8x51'])
+    def test_bad_sizes(self, size):
+        with pytest.raises(UsageError, match='must have positive edges and a sharing grid, as NxCxHxWxK with K one of'):
+            select_shapes('cpu', filters=size, op='peripheral')
+
+    def test_other_shapes_are_not_there(self):
+        with pytest.raises(UsageError, match="--shapes 'RepLK' is part of no shape"):
+            select_shapes('cpu', filters='RepLK', op='peripheral')

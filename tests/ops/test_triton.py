@@ -315,3 +315,13 @@ def test_predictions_are_finite():
     for name in ('forward', 'grad_input', 'grad_weight'):
         times = [triton_tiles.predicted_time(name, Shape(n, 64, 56, 56, 31, 31, '16')) for n in (8, 32, 128, 512)]
         assert 0 < times[0] < times[1] < times[2] < times[3]
+
+
+def test_interpreter_waits_to_be_named(monkeypatch):
+    """With TRITON_INTERPRET=1 for one's own kernels, training on the CPU must not crawl through ours."""
+    monkeypatch.setenv('TRITON_INTERPRET', '1')
+    x, weight = torch.empty(8, 4, 64, 64), torch.empty(4, 1, 51, 51)
+    for name in ('forward', 'grad_input', 'grad_weight'):
+        assert 'interpreter is for tests' in triton_op.why_rather_not(name, x, weight)
+        grid = (9, 8, 4, 2, 1, 1, 1, 1, 1, 2, 4, 8, 9)
+        assert 'interpreter is for tests' in peripheral.why_rather_not(name, x, weight[..., :13, :13], grid)

@@ -12,9 +12,12 @@ from mmlk.benchmarks.results import find_errors
 from mmlk.benchmarks.roofline import PASSES
 from mmlk.cli import benchmark_ops
 from mmlk.ops.depthwise_conv2d import dispatcher, reference
+from mmlk.ops.peripheral_conv2d import dense
+from mmlk.ops.peripheral_conv2d import dispatcher as peripheral_dispatcher
 
-#: Tiny, with a map that is no square and a kernel that is larger than the map.
-SHAPES = ('--shapes', '1x3x4x7x9x5')
+#: Tiny, with a map that is no square and a kernel that is larger than the map; of too many channels for the bfloat16
+#: convolutions of PyTorch that are not run.
+SHAPES = ('--shapes', '1x17x4x7x9x5')
 PARTS = {'backward': {'grad_input', 'grad_weight'}, 'forward_backward': {'forward', 'grad_input', 'grad_weight'}}
 FAST = ('--device', 'cpu', '--quick', '--seconds', '0.002')
 
@@ -49,7 +52,7 @@ def test_a_row_per_shape_dtype_layout_and_pass(written):
         for row in results['rows']
     ]
     assert cases == [
-        ((1, 3, 4, 7, 9, 5), dtype, layout, name, True)
+        ((1, 17, 4, 7, 9, 5), dtype, layout, name, True)
         for dtype in ('float32', 'bfloat16')
         for layout in ('contiguous', 'channels_last')
         for name in PASSES
@@ -145,6 +148,85 @@ def test_a_case_that_a_forced_backend_cannot_run(tmp_path):
     assert rows[0]['backend'] == {'forward': {'name': 'three', 'detail': ''}}
     assert 'three: the kernel is not 3' in rows[-1]['skipped']
     assert 'nothing could be measured' in none.error
+
+
+@pytest.fixture(scope='module')
+def written_peripheral(tmp_path_factory):
+    path = tmp_path_factory.mktemp('results') / 'peripheral.json'
+    result = benchmark('--op', 'peripheral', '--shapes', '1x3x12x9x3+1+1+2', '--json', path)
+    assert result.code == 0, result.err
+    return result, json.loads(path.read_text())
+
+
+class TestPeripheral:
+    def test_rows(self, written_peripheral):
+        result, results = written_peripheral
+        assert results['settings']['op'] == 'peripheral'
+        assert [row['pass'] for row in results['rows']] == list(PASSES)
+        for row in results['rows']:
+            assert (tuple(row['shape'].values()), row['grid']) == ((1, 3, 12, 9, 7, 7), [3, 1, 1, 2])
+            assert set(row['backend']) == PARTS.get(row['pass'], {row['pass']})
+            times = {name: record['median_ms'] for name, record in row['baselines'].items()}
+            assert set(times) == {'dense', 'contiguous', 'channels_last', 'channels_last_preconverted', 'fft'}
+            del times['channels_last_preconverted']
+            assert row['best'] == min(times, key=times.get)
+            assert row['ratio_best'] == pytest.approx(times[row['best']] / row['ours']['median_ms'])
+            assert all(0 < record['error'] <= record['tolerance'] for record in (row, *row['baselines'].values()))
+        for text in ('peripheral_conv2d, backend: chosen per pass', 'x dense', 'best of dense, contiguous'):
+            assert text in result.out
+
+    def test_the_dense_choice_says_what_it_runs(self, written_peripheral):
+        choice = written_peripheral[1]['rows'][0]['backend']['forward']
+        assert choice['name'] == 'dense'
+        assert choice['detail'].split()[0] in dispatcher.names()
+
+    def test_the_schema_knows_a_grid(self, written_peripheral):
+        assert find_errors(written_peripheral[1]) == []
+        damaged = copy.deepcopy(written_peripheral[1])
+        damaged['rows'][0]['grid'] = []
+        assert find_errors(damaged)
+
+    def test_a_wrong_gradient_of_the_parameters_has_no_time(self, tmp_path):
+        """A backend that forgets one tap of a group."""
+
+        def grad_weight(grad_output, x, weight, grid):
+            result = dense.grad_weight(grad_output, x, weight, grid)
+            result[:, :, -1, -1] *= 0.75
+            return result
+
+        for name, run in (('forward', dense.forward), ('grad_input', dense.grad_input), ('grad_weight', grad_weight)):
+            peripheral_dispatcher.register('broken', name, run, dense.why_not)
+        try:
+            arguments = ('--op', 'peripheral', '--shapes', '2x4x6x6x2+1+2', '--backend', 'broken')
+            result = benchmark(*arguments, '--json', tmp_path / 'results.json')
+        finally:
+            peripheral_dispatcher.unregister('broken')
+        assert result.code == 1
+        assert result.out.count('WRONG') == 3
+        assert 'N2-C4-H6xW6-K5x5 float32 grad_weight: the result differs from float64 by' in result.err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_list(self):
+        result = run_tool('benchmark_ops.py', '--op', 'peripheral', '--list')
+        assert result.code == 0
+        assert '17+8+4+2+1+1+1+1+1+1+1+2+4+8+17' in result.out
+        assert 'RepLK' not in result.out
+
+    @pytest.mark.parametrize(
+        ('arguments', 'message'),
+        [
+            (('--backend', 'reference'), '--backend must be one of shared/triton, shared/cpu, dense, got reference'),
+            (('--shapes', '2x4x6x6x3'), '--shapes 2x4x6x6x3 must have positive edges and a sharing grid'),
+        ],
+    )
+    def test_bad_input(self, arguments, message):
+        assert benchmark('--op', 'peripheral', *arguments).error.startswith(message)
+
+
+def test_results_without_an_op_are_of_the_depthwise_one(written):
+    results = copy.deepcopy(written[1])
+    assert results['settings'].pop('op') == 'depthwise'
+    assert find_errors(results) == []
 
 
 def test_a_slow_baseline_is_run_once(monkeypatch):

@@ -106,6 +106,8 @@ def why_rather_not(pass_name: str, x: Tensor, weight: Tensor) -> str | None:
     """
     if not x.numel():
         return 'the input is empty'
+    if x.device.type == 'cpu':
+        return "Triton's interpreter is for tests, which name the backend"
     shape = _shape(x, _crop(x, weight))
     ours = min(predicted_time(pass_name, shape), predicted_time(pass_name, shape.swapped(), copies=2)) + PYTHON_OVERHEAD
     theirs = pytorch_time(pass_name, _shape(x, tuple(weight.shape[2:])))

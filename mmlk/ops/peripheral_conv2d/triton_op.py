@@ -66,6 +66,8 @@ def why_rather_not(pass_name: str, x: Tensor, theta: Tensor, grid: Grid) -> str 
     """The reason why the dense kernels on the expanded kernel are expected to be as fast, or ``None``. A prediction."""
     if not x.numel():
         return 'the input is empty'
+    if x.device.type == 'cpu':
+        return "Triton's interpreter is for tests, which name the backend"
     collapsed = predicted_time(pass_name, _shape(x, grid))
     sums = (1 + len(set(grid))) * x.numel() * x.element_size() / MEMORY_RATE + 2 * LAUNCH
     expanded = predicted_time(pass_name, dense._shape(x, dense._crop(x, theta.new_empty(1, 1, sum(grid), sum(grid)))))
