@@ -122,13 +122,15 @@ def differentiate(
     out = None if kernel is None else empty_output(x)
     for channels, images in chunks(*x.shape[:2], lengths):
         spectrum = None if kernel is None else kernel(channels)
-        total = 0
+        total = None
         for batch in images:
             grad = _spectrum(grad_output[batch, channels], lengths)
-            total = total + _spectrum(x[batch, channels], lengths).mul_(grad.conj()).sum(0)
+            # Conjugated in place and back in the sum: PyTorch resolves a lazy conjugate by a copy.
+            part = _spectrum(x[batch, channels], lengths).conj_physical_().mul_(grad).sum(0)
+            total = part if total is None else total.add_(part)
             if out is not None:
                 out[batch, channels] = _planes(grad.mul_(spectrum), lengths, corner, (h, w))
-        collect(channels, total)
+        collect(channels, total.conj_physical_())
     return out
 
 

@@ -24,11 +24,11 @@ from torch import Tensor
 from mmlk.ops.memory_format import empty_output, output_format
 
 #: Bytes of one operand convolved at a time; measured best between 0.5 and 2 MiB on Xeons with 2 MiB of L2 per core.
-CHUNK_BYTES = 2**21
+CHUNK_BYTES = 2**20
 
-#: A contiguous map is convolved as a whole up to this size. oneDNN reorders it into buffers of its own; larger ones are
-#: mapped anew by the system on every call, which took longer than the convolution.
-WHOLE_BYTES = 2**23
+#: A contiguous map is convolved as a whole up to this size. oneDNN reorders it into buffers of its own; beyond 32 MiB
+#: the allocator maps them anew on every call, which took longer than the convolution.
+WHOLE_BYTES = 2**25
 
 #: Largest kernel edge and plane (pixels) for which :class:`ChannelsLast` computes the gradient of the weight. For a
 #: 101 x 101 kernel on 128 x 128 pixels oneDNN took 30 seconds and 40 GB.
