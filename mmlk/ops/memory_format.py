@@ -26,6 +26,17 @@ def empty_output(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=output_format(x))
 
 
+def plain_kernel(weight: Tensor) -> Tensor:
+    """The kernels (C, 1, R, S) with contiguous strides.
+
+    They have both memory formats at once; with the strides of channels_last, as ``model.to(memory_format=...)`` leaves
+    them, they would switch F.conv2d to that layout.
+    """
+    if weight.stride(1) == weight.shape[2] * weight.shape[3] and weight.is_contiguous():
+        return weight
+    return weight[:, 0].contiguous()[:, None]
+
+
 def as_output(y: Tensor, x: Tensor) -> Tensor:
     """``y`` in the memory format of an output for ``x``; copied only where it has another."""
     return y.contiguous(memory_format=output_format(x))

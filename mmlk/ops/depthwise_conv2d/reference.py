@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmlk.ops.memory_format import plain_kernel
+
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """y[n,c,p,q] = b[c] + sum_{r,s} w[c,0,r,s] * x[n,c,p+r-R//2,q+s-S//2], zeros outside the map."""
-    if weight.stride(1) != weight.shape[2] * weight.shape[3]:
-        # The strides of a channels_last kernel, which would make the output channels_last too.
-        weight = weight[:, 0].contiguous()[:, None]
+    weight = plain_kernel(weight)
     if _computes_in_float32(x):
         return F.conv2d(
             x.float(),

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmlk.ops.memory_format import empty_output, output_format
+from mmlk.ops.memory_format import empty_output, output_format, plain_kernel
 
 #: Bytes of one operand convolved at a time; measured best between 0.5 and 2 MiB on Xeons with 2 MiB of L2 per core.
 CHUNK_BYTES = 2**20
@@ -44,7 +44,7 @@ class Contiguous:
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Correlation with the kernel, as the reference."""
-        weight = _plain(weight)
+        weight = plain_kernel(weight)
         if x.is_contiguous() and x.dtype == _compute_dtype(x) and x.numel() * 4 <= WHOLE_BYTES:
             return F.conv2d(x, weight, bias, padding=_padding(weight), groups=x.shape[1])
         return _in_chunks(x, weight, bias, torch.contiguous_format)
@@ -133,11 +133,6 @@ def _chunks(x: Tensor, layout: torch.memory_format) -> Iterator[tuple[slice, sli
     for i in range(0, c, channels):
         for j in range(0, n, images):
             yield slice(j, min(j + images, n)), slice(i, min(i + channels, c))
-
-
-def _plain(weight: Tensor) -> Tensor:
-    # A kernel (C, 1, R, S) has both memory formats at once; with the strides of channels_last it would switch F.conv2d.
-    return weight[:, 0].contiguous()[:, None]
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
