@@ -16,7 +16,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 MIM_ENTRIES = ('configs', 'tools', 'model-index.yml')
-EXTRAS = ('openmmlab', 'onedl', 'tests', 'docs')
+EXTRAS = ('openmmlab', 'onedl', 'tests', 'docs', 'export')
 
 
 def read_version() -> str:

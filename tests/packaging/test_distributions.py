@@ -104,7 +104,7 @@ def test_wheel_requires_nothing_by_itself(wheel, names):
     required = [line for line in metadata if line.startswith('Requires-Dist:')]
     assert required and [line for line in required if 'extra ==' not in line] == []
     extras = {line.split(': ')[1] for line in metadata if line.startswith('Provides-Extra:')}
-    assert extras == {'openmmlab', 'onedl', 'tests', 'docs'}
+    assert extras == {'openmmlab', 'onedl', 'tests', 'docs', 'export'}
     assert 'Requires-Python: >=3.11' in metadata
 
 

@@ -45,7 +45,7 @@ def test_lock_holds_one_provider_of_every_module(lock):
     assert release(lock['setuptools']) < (81,)
 
 
-@pytest.mark.parametrize('name', ['openmmlab', 'tests'])
+@pytest.mark.parametrize('name', ['openmmlab', 'tests', 'docs', 'export'])
 def test_lock_satisfies_the_extras_it_serves(lock, name):
     for line in requirement_lines(name):
         project, conditions = re.match(r'([A-Za-z0-9._-]+)(.*)', line).groups()
