@@ -25,9 +25,12 @@ class BaseMixer(Fusable, nn.Module):
 
     Attributes:
         forms: Fused forms the mixer has, the preferred one first.
+        large_kernel_weights: Attributes that hold the train-time parameters of the large kernel, for sparse training: a
+            parameter, or an ``nn.ParameterList`` whose members are added up.
     """
 
     forms: tuple[str, ...] = ('dense',)
+    large_kernel_weights: tuple[str, ...] = ()
 
     def __init__(
         self,

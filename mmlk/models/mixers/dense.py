@@ -40,6 +40,8 @@ class DenseMixer(BaseMixer):
         (torch.Size([1, 64, 14, 14]), torch.Size([64, 1, 31, 31]))
     """
 
+    large_kernel_weights = ('weight',)
+
     def __init__(
         self,
         channels: int,

@@ -56,6 +56,8 @@ class DilatedReparamMixer(BaseMixer):
         torch.Size([1, 64, 14, 14])
     """
 
+    large_kernel_weights = ('large_weight',)
+
     def __init__(
         self,
         channels: int,

@@ -79,6 +79,8 @@ class PeripheralMixer(BaseMixer):
         (torch.Size([1, 64, 14, 14]), torch.Size([24, 1, 13, 13]))
     """
 
+    large_kernel_weights = ('weight',)
+
     def __init__(
         self,
         channels: int,

@@ -64,6 +64,7 @@ class ShiftWiseMixer(BaseMixer):
     """
 
     forms = ('strips', 'dense')
+    large_kernel_weights = ('paths',)
 
     def __init__(
         self,

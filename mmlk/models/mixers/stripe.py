@@ -50,6 +50,7 @@ class StripeMixer(BaseMixer):
     """
 
     forms = ('strips', 'dense')
+    large_kernel_weights = ('vertical_weight', 'horizontal_weight')
 
     def __init__(
         self,
