@@ -15,7 +15,7 @@ MODULES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.pa
 
 #: What each part may import of the package (besides itself); the longest matching prefix counts.
 ALLOWED = {
-    'mmlk': {'mmlk.compat', 'mmlk.errors', 'mmlk.nn', 'mmlk.version'},
+    'mmlk': {'mmlk.compat', 'mmlk.errors', 'mmlk.factory', 'mmlk.nn', 'mmlk.version'},
     'mmlk.version': set(),
     'mmlk.errors': set(),
     'mmlk.registry': set(),
@@ -23,8 +23,15 @@ ALLOWED = {
     'mmlk.ops': set(),
     'mmlk.nn': {'mmlk.ops'},
     'mmlk.checkpoints': {'mmlk.compat', 'mmlk.errors', 'mmlk.registry', 'mmlk.version'},
-    'mmlk.models': {'mmlk.models.backbones', 'mmlk.models.layers', 'mmlk.models.mixers', 'mmlk.models.reparam'},
+    'mmlk.models': {
+        'mmlk.models.backbones',
+        'mmlk.models.layers',
+        'mmlk.models.mixers',
+        'mmlk.models.reparam',
+        'mmlk.registry',
+    },
     'mmlk.models.reparam': set(),
+    'mmlk.models.shrink': {'mmlk.models.mixers', 'mmlk.models.reparam', 'mmlk.nn', 'mmlk.ops'},
     'mmlk.models.layers': {'mmlk.models.reparam', 'mmlk.nn', 'mmlk.ops', 'mmlk.registry'},
     'mmlk.models.mixers': {'mmlk.models.layers', 'mmlk.models.reparam', 'mmlk.ops', 'mmlk.registry'},
     'mmlk.models.backbones': {
@@ -34,16 +41,28 @@ ALLOWED = {
         'mmlk.models.reparam',
         'mmlk.registry',
     },
-    'mmlk.engine': {'mmlk.errors', 'mmlk.models.reparam', 'mmlk.nn', 'mmlk.registry'},
+    'mmlk.factory': {'mmlk.checkpoints', 'mmlk.compat', 'mmlk.errors', 'mmlk.models', 'mmlk.registry'},
+    'mmlk.factory.names': {'mmlk.errors'},
+    'mmlk.inference': {'mmlk.checkpoints', 'mmlk.errors', 'mmlk.models.reparam'},
+    'mmlk.sparsity': {'mmlk.errors'},
+    'mmlk.engine': {
+        'mmlk.analysis',
+        'mmlk.errors',
+        'mmlk.models.reparam',
+        'mmlk.nn',
+        'mmlk.registry',
+        'mmlk.sparsity',
+    },
     'mmlk.datasets': {'mmlk.errors', 'mmlk.registry', 'mmlk.version'},
-    'mmlk.analysis': {'mmlk.errors', 'mmlk.models'},
-    'mmlk.benchmarks': {'mmlk.errors', 'mmlk.models.reparam', 'mmlk.ops', 'mmlk.version'},
+    'mmlk.analysis': {'mmlk.datasets', 'mmlk.errors', 'mmlk.models'},
+    'mmlk.benchmarks': {'mmlk.errors', 'mmlk.models', 'mmlk.nn', 'mmlk.ops', 'mmlk.version'},
     'mmlk.cli': {
         'mmlk.analysis',
         'mmlk.benchmarks',
         'mmlk.checkpoints',
         'mmlk.datasets',
         'mmlk.errors',
+        'mmlk.inference',
         'mmlk.models',
         'mmlk.ops',
     },
@@ -90,7 +109,7 @@ def test_imports_run_one_way(path):
         assert allowed, f'{name} imports {imported}, which {part} may not'
 
 
-@pytest.mark.parametrize('module', ['mmlk', 'mmlk.nn', 'mmlk.ops'])
+@pytest.mark.parametrize('module', ['mmlk', 'mmlk.nn', 'mmlk.ops', 'mmlk.sparsity'])
 def test_works_with_torch_alone(module):
     """With every mm* package, timm, numpy-heavy plotting and Triton unimportable."""
     code = f"""

@@ -9,6 +9,7 @@ from mmlk.models.backbones import (
     SLaK,
     UniRepLKNet,
 )
+from mmlk.models.fused_model import build_fused_model
 from mmlk.models.layers import LargeKernelConv2d
 from mmlk.models.mixers import (
     BaseMixer,
@@ -38,6 +39,7 @@ __all__ = [
     'ShiftWiseNet',
     'StripeMixer',
     'UniRepLKNet',
+    'build_fused_model',
     'make_sharing_grid',
     'switch_to_deploy',
 ]
