@@ -16,6 +16,7 @@ EXAMPLES = """\
   python tools/benchmark_ops.py --backend reference --quick        force one backend
   python tools/benchmark_ops.py --op peripheral                    kernels that share parameters, as in PeLK
   python tools/benchmark_ops.py --op peripheral --shapes 2x64x56x56x9+4+1+1+1+4+9   N C H W and the groups
+  python tools/benchmark_ops.py --json FILE --resume               go on where it was stopped
   python tools/benchmark_ops.py --list                             the shapes
 
 A result is compared with float64 before its time is printed; a wrong one ends the run with status 1.
@@ -34,6 +35,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', choices=['cpu', 'cuda'], help='where to run (default: a GPU if there is one)')
     parser.add_argument('--quick', action='store_true', help='a few shapes, shorter')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all results and the machine to FILE')
+    parser.add_argument(
+        '--resume', action='store_true', help='keep the rows that FILE (or FILE.part) has, and measure what is missing'
+    )
     parser.add_argument(
         '--dtype',
         nargs='+',

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From a bare machine to a trained, validated and drawn network: environment, PeLK-T UperNet on generated data, report.
+# From a bare machine to a trained, validated, fused and drawn network: environment, PeLK-T UperNet on generated data,
+# report.
 if [ -z "${BASH_VERSION:-}" ]; then
     echo 'Run this with bash: bash tools/quickstart.sh' >&2
     exit 2
@@ -19,7 +20,8 @@ usage() {
 Usage: bash tools/quickstart.sh [--iterations N] [--work-dir DIR]
 
 Makes or reuses the environment .venv (the first time about 3 minutes and 5.3 GB, later a second), trains UperNet with
-the PeLK-T backbone on a small generated data set, validates it, and ends with a table of results and drawn predictions.
+the PeLK-T backbone on a small generated data set, validates it, fuses it and tests the fused network, draws its
+effective receptive field, and ends with a table of results and drawn predictions.
 Needs no data, no weights and no GPU. Works from any folder.
 
 Options:
@@ -86,12 +88,12 @@ stage() {
         fail "$status" "the stage '$name' ended with status $status; the lines above say why." \
             "Once that is mended, run the same command again."
     fi
-    summary=$summary$(printf '  %-14s %4d s' "$name" "$((SECONDS - start))")$'\n'
+    summary=$summary$(printf '  %-15s %4d s' "$name" "$((SECONDS - start))")$'\n'
 }
 
 say '== environment =='
 mmlk_prepare
-summary=$(printf '  %-14s %4d s' environment "$SECONDS")$'\n'
+summary=$(printf '  %-15s %4d s' environment "$SECONDS")$'\n'
 
 cd -- "$root"
 mkdir -p -- "$work_dir" 2>/dev/null || fail 2 "the folder $work_dir cannot be made." "Choose another:  --work-dir DIR"
@@ -99,9 +101,17 @@ empty_folder "$work_dir"
 : >"$marker"
 
 stage 'training' "$python" tools/train.py "$config" --demo --work-dir "$work_dir"
+# In folders of their own: the work directory is that of the training run.
+trained=$work_dir/$(basename -- "$config") checkpoint=$(cat -- "$work_dir/last_checkpoint")
+fused=$work_dir/fused/upernet_pelk_t
+stage 'fusing' "$python" tools/reparam.py "$trained" "$checkpoint" "$fused.pth" --sizes 64 75x53 --latency-size 128
+stage 'testing fused' "$python" tools/test.py "$fused.py" "$fused.pth" --work-dir "$work_dir/fused/test" \
+    --out "$work_dir/fused/metrics.json"
+stage 'receptive field' "$python" tools/visualize_erf.py "$fused.py" "$fused.pth" --out "$work_dir/erf/erf.png" \
+    --size 256 --num-images 4
 stage 'report' "$python" tools/quickstart_report.py "$work_dir"
 
-printf '\n%s  %-14s %4d s\n' "$summary" total "$SECONDS"
+printf '\n%s  %-15s %4d s\n' "$summary" total "$SECONDS"
 cat <<EOF
 
 Results: $work_dir
@@ -110,5 +120,6 @@ What to try next (from $root):
   source $(dirname -- "$python")/activate
   python tools/train.py $config           # on ADE20K in data/ade/ADEChallengeData2016
   python tools/train.py CONFIG --demo     # any other config of configs/ on generated data
+  python tools/test.py $fused.py $fused.pth
   bash tools/run_tests.sh
 EOF

@@ -34,7 +34,8 @@ def main() -> None:
         cfg = load_run_config(args.work_dir)
         picture = args.work_dir / 'predictions.png'
         draw_predictions(cfg, summary.checkpoint, args.images, picture)
-        print_table(f'{cfg.model.type} with {cfg.model.backbone.type} on demo data', report_rows(cfg, summary, picture))
+        rows = report_rows(cfg, summary, args.work_dir, picture)
+        print_table(f'{cfg.model.type} with {cfg.model.backbone.type} on demo data', rows)
 
 
 if __name__ == '__main__':

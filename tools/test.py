@@ -20,10 +20,13 @@ def parse_args():
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--deploy', action='store_true', help='fuse the model before testing')
+    parser.add_argument('--form', choices=['auto', 'dense', 'strips'], help='fused form of --deploy (default: auto)')
     parser.add_argument('--out', metavar='FILE', help='write the metrics to FILE.json, or the predictions to FILE.pkl')
     parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions into DIR')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation, as the config defines it')
     args = parser.parse_args()
+    if args.form is not None and not args.deploy:
+        parser.error('argument --form: it is the fused form of --deploy, which is not given')
     export_local_rank(args)
     return args
 
@@ -43,7 +46,7 @@ def main() -> None:
         if args.tta:
             enable_tta(cfg)
         if args.deploy:
-            enable_deploy(cfg)
+            enable_deploy(cfg, args.form or 'auto')
         add_outputs(cfg, args.out, args.show_dir)
         require_data(cfg, 'test_dataloader')
         runner = build_runner(cfg, 'test_loop')

@@ -1,18 +1,20 @@
 """Parameters and multiply-accumulates, by the counting rules that reproduce the papers' tables.
 
-All counts are of the merged network: convolution and linear layers only, one multiply-accumulate per weight and output
-position. They run on the meta device, so no memory is needed.
+Convolution and linear layers only, one multiply-accumulate per weight and output position. The papers' counts are of
+the merged network and run on the meta device, so no memory is needed; :func:`sparse_complexity` counts the weights that
+are really not zero.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from mmlk.models import BaseMixer
 from mmlk.models.reparam import switch_to_deploy
 
 
@@ -30,6 +32,55 @@ class Complexity:
 
     def __add__(self, other: Complexity) -> Complexity:
         return Complexity(self.params + other.params, self.macs + other.macs)
+
+
+@dataclass(frozen=True)
+class LayerComplexity:
+    """Size of one layer: a convolution, a linear layer, or a mixer in its train form.
+
+    Attributes:
+        name: Name of the module.
+        weights: Number of weights, biases left out.
+        nonzero: Number of those that are not zero.
+        macs: Multiply-accumulates with all weights.
+        nonzero_macs: Multiply-accumulates with those that are not zero.
+    """
+
+    name: str
+    weights: int
+    nonzero: int
+    macs: int
+    nonzero_macs: int
+
+    @property
+    def density(self) -> float:
+        """Share of the weights that is not zero."""
+        return self.nonzero / max(1, self.weights)
+
+
+@dataclass(frozen=True)
+class SparseComplexity:
+    """Size of a network some of whose weights are zero.
+
+    Attributes:
+        layers: Layers in the order of the network.
+        other_params: Parameters that are no weights of these layers, such as biases and norms: never counted as zero.
+    """
+
+    layers: tuple[LayerComplexity, ...]
+    other_params: int
+
+    @property
+    def dense(self) -> Complexity:
+        """Size with all weights."""
+        params = self.other_params + sum(layer.weights for layer in self.layers)
+        return Complexity(params, sum(layer.macs for layer in self.layers))
+
+    @property
+    def nonzero(self) -> Complexity:
+        """Size of what is not zero."""
+        params = self.other_params + sum(layer.nonzero for layer in self.layers)
+        return Complexity(params, sum(layer.nonzero_macs for layer in self.layers))
 
 
 def count_params(model: nn.Module, exclude: str | None = None) -> int:
@@ -106,6 +157,117 @@ def backbone_complexity(
     macs = count_macs(merged, lambda net: net(image))
     params = count_params(merged if merged_params else backbone, exclude)
     return Complexity(density * params, density * macs)
+
+
+def sparse_complexity(
+    network: nn.Module,
+    input_size: tuple[int, int],
+    masks: Mapping[str, torch.Tensor] | None = None,
+    merged: bool = False,
+    exclude: str | None = 'position_embedding',
+) -> SparseComplexity:
+    """Size of a backbone or a classifier by the weights that are not zero, layer by layer.
+
+    Equation: nonzero_macs = output positions x non-zero weights. A mixer in its train form costs the non-zero taps of
+    the kernels its weights make, which for tied or shared weights are more than the weights.
+
+    Args:
+        network: Called with an image (1, 3, H, W); in any form, shrunk ones too.
+        input_size: (H, W) in pixels.
+        masks: Name of a weight -> which of its entries are active, in any shape that expands to that of the weight. The
+            values of the weights do not matter then, the network may be on the meta device, and weights without a mask
+            count whole. ``None``: zeros of the weights themselves.
+        merged: Count the merged form of a network in train form. Zeros of kernels that are added there are often no
+            zeros of the sum.
+        exclude: Parameters whose name contains this are not counted.
+
+    Raises:
+        ValueError: ``masks`` name weights that the network does not have or do not expand to their shapes, or the
+            network is on the meta device and there are no masks.
+    """
+    network = _with_values(network, masks)
+    if merged:
+        switch_to_deploy(network)
+    positions = _output_positions(network, torch.empty(1, 3, *input_size))
+    layers, counted = [], set()
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            # A layer inside a mixer in train form has no place of its own: the mixer convolves with its weights.
+            if name not in positions or any(id(weight) in counted for weight in _weights_of(module)):
+                continue
+            weights = _weights_of(module)
+            counted.update(map(id, weights))
+            taps = [branch.kernel for branch in module.branches()] if isinstance(module, BaseMixer) else weights
+            layers.append(
+                LayerComplexity(
+                    name,
+                    weights=sum(weight.numel() for weight in weights),
+                    nonzero=sum(int(weight.count_nonzero()) for weight in weights),
+                    macs=positions[name] * sum(kernel.numel() for kernel in taps),
+                    nonzero_macs=positions[name] * sum(int(kernel.count_nonzero()) for kernel in taps),
+                )
+            )
+    others = [
+        p for name, p in network.named_parameters() if id(p) not in counted and (exclude is None or exclude not in name)
+    ]
+    return SparseComplexity(tuple(layers), sum(p.numel() for p in others))
+
+
+def _weights_of(module: nn.Module) -> list[torch.Tensor]:
+    """Weights by which a layer multiplies; of a mixer in train form, all parameters with more than one axis."""
+    if isinstance(module, BaseMixer):
+        return [] if module.deployed else [p for p in module.parameters() if p.dim() > 1]
+    return [module.weight] if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) else []
+
+
+def _with_values(network: nn.Module, masks: Mapping[str, torch.Tensor] | None) -> nn.Module:
+    """A copy on the CPU; with masks, all values are 1 or, where masked, 0, so that no sum of them cancels."""
+    meta = any(p.is_meta for p in network.parameters())
+    if meta and masks is None:
+        raise ValueError('a network on the meta device has no weights to count: give masks')
+    network = copy.deepcopy(network)
+    network = network.to_empty(device='cpu') if meta else network.cpu()
+    if masks is None:
+        return network.eval()
+    parameters = dict(network.named_parameters())
+    unknown = next((name for name in masks if name not in parameters), None)
+    if unknown is not None:
+        raise ValueError(f'masks must be of weights of the network, got one of {unknown}')
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point():
+                tensor.fill_(1)
+        for name, mask in masks.items():
+            weight = parameters[name]
+            try:
+                weight.copy_(mask.to(weight.dtype).expand(weight.shape))
+            except RuntimeError as error:
+                raise ValueError(
+                    f'the mask of {name} must expand to {tuple(weight.shape)}, got {tuple(mask.shape)}'
+                ) from error
+    return network.eval()
+
+
+def _output_positions(network: nn.Module, image: torch.Tensor) -> dict[str, int]:
+    """How often each weight of a layer is multiplied in a pass: its output positions, all passes added."""
+    positions: dict[str, int] = {}
+    on_meta = copy.deepcopy(network).to('meta')
+
+    def add(name: str, module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        if isinstance(module, nn.ConvTranspose2d):
+            count = inputs[0].numel() // module.in_channels
+        elif isinstance(module, nn.Linear):
+            count = output.numel() // module.out_features
+        else:
+            count = output.shape[0] * output.shape[2] * output.shape[3]
+        positions[name] = positions.get(name, 0) + count
+
+    for name, module in on_meta.named_modules():
+        if _weights_of(module):
+            module.register_forward_hook(lambda *call, name=name: add(name, *call))
+    with torch.no_grad():
+        on_meta(image.to('meta'))
+    return positions
 
 
 def segmentor_complexity(

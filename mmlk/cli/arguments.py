@@ -65,3 +65,11 @@ def positive_float(text: str) -> float:
     if not 0 < value < float('inf'):
         raise argparse.ArgumentTypeError(f'must be a number above 0, got {text}')
     return value
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Type of an argument that is an edge, or height and width as HxW, in pixels."""
+    parts = text.lower().split('x')
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f'must be an edge such as 224, or HxW such as 96x160, in pixels, got {text}')
+    return int(parts[0]), int(parts[-1])

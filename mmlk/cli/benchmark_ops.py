@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from mmlk.benchmarks.collect import Collection
 from mmlk.benchmarks.contenders import BASELINES, PRECONVERTED
 from mmlk.benchmarks.environment import describe_run
 from mmlk.benchmarks.ops import LIMIT_BACKWARD_MS, LIMIT_FACTOR, LIMIT_FORWARD_MS, Settings, measure
-from mmlk.benchmarks.results import write_results
 from mmlk.benchmarks.roofline import PASSES, Ceilings, dense_flops
 from mmlk.benchmarks.shapes import CPU_BATCH, TABLES, Shape, select_shapes
 from mmlk.benchmarks.timing import Clock, make_clock, measure_ceilings, touch_memory
@@ -91,59 +91,80 @@ def run(args: argparse.Namespace) -> int:
     dtypes = list(dict.fromkeys(args.dtype or DEFAULT_DTYPES[device]))
     settings = Settings(args.backend, args.seconds or SECONDS[device][args.quick])
     start = time.perf_counter()
-    description = describe_run(device)
-    print_machine(description)
+    collection = _start_collection(args, describe_run(device), settings)
+    print_machine(collection.results['run'])
     _print_header(args, device, settings)
-    clock = make_clock(device)
-    if device == 'cpu':
-        touch_memory(TOUCHED_BYTES)
-    ceilings = {name: measure_ceilings(clock, DTYPES[name]) for name in dtypes}
-    _print_ceilings(ceilings)
-    cases = [
-        (shape, DTYPES[name], layout, ceilings[name]) for name in dtypes for layout in args.layout for shape in shapes
-    ]
-    rows = _measure_all(cases, clock, settings)
+    cases = [(shape, name, layout) for name in dtypes for layout in args.layout for shape in shapes]
+    done = collection.done(settings.passes)
+    left = [case for case in cases if _case_key(*case) not in done]
+    if len(left) < len(cases):
+        print(f'{len(cases) - len(left)} of {len(cases)} cases are in {args.json} already')
+    _measure_all(left, make_clock(device), settings, collection)
+    rows = collection.rows
     print_rows(rows, args.op)
     wrong = [row for row in rows if row.get('wrong')]
     _print_conclusion(rows, wrong, time.perf_counter() - start)
     if all('skipped' in row for row in rows):
+        collection.discard()
         raise UsageError(f'nothing could be measured: {rows[0]["skipped"]}')
-    if args.json is not None and not wrong:
-        results = {
-            'kind': 'ops',
-            'run': description,
-            'settings': {
-                'op': args.op,
-                'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-                'quick': args.quick,
-                'batch': args.batch,
-                'backend': args.backend,
-                'seconds': settings.seconds,
-                'seconds_total': time.perf_counter() - start,
-            },
-            'ceilings': {str(DTYPES[name]).removeprefix('torch.'): vars(value) for name, value in ceilings.items()},
-            'rows': rows,
-        }
-        print(f'written to {write_results(results, args.json)}')
-    elif args.json is not None:
+    if args.json is not None and wrong:
+        collection.discard()
         print(f'{args.json} is not written: a result is wrong')
+    elif args.json is not None:
+        print(f'written to {collection.finish()}')
     return WRONG_STATUS if wrong else 0
 
 
-def _measure_all(cases: list[tuple], clock: Clock, settings: Settings) -> list[dict]:
-    """Rows of all cases, with a progress bar and a line per case on the standard error stream."""
-    rows: list[dict] = []
+def _start_collection(args: argparse.Namespace, description: dict, settings: Settings) -> Collection:
+    results = {
+        'kind': 'ops',
+        'run': description,
+        'settings': {
+            'op': args.op,
+            'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            'quick': args.quick,
+            'batch': args.batch,
+            'backend': args.backend,
+            'seconds': settings.seconds,
+        },
+    }
+    return Collection(args.json, results, args.resume)
+
+
+def _case_key(shape: Shape, dtype: str, layout: str) -> tuple:
+    return shape.size, _full_name(dtype), layout, shape.grid
+
+
+def _full_name(dtype: str) -> str:
+    return str(DTYPES[dtype]).removeprefix('torch.')
+
+
+def _make_ceilings(dtypes: list[str], clock: Clock, collection: Collection) -> dict[str, Ceilings]:
+    """Rates of the machine; those of an earlier run, where its rows are in the same file."""
+    if clock.device == 'cpu':
+        touch_memory(TOUCHED_BYTES)
+    ceilings = {}
+    for name in dtypes:
+        known = collection.ceilings.get(_full_name(name))
+        ceilings[name] = Ceilings(**known) if known else measure_ceilings(clock, DTYPES[name])
+        collection.ceilings[_full_name(name)] = vars(ceilings[name])
+    _print_ceilings(ceilings)
+    return ceilings
+
+
+def _measure_all(cases: list[tuple], clock: Clock, settings: Settings, collection: Collection) -> None:
+    """Add the rows of all cases, with a progress bar and a line per case on the standard error stream."""
+    ceilings = _make_ceilings(list(dict.fromkeys(name for _, name, _ in cases)), clock, collection)
     with make_progress() as progress:
         task = progress.add_task('', total=sum(_expected_seconds(case[0], clock.device, settings) for case in cases))
-        for shape, dtype, layout, ceilings in cases:
+        for shape, name, layout in cases:
             progress.update(task, description=shape.label)
             measured = []
-            for row in measure(shape, dtype, layout, clock, ceilings, settings):
+            for row in measure(shape, DTYPES[name], layout, clock, ceilings[name], settings):
                 measured.append(row)
+                collection.add(row)
                 progress.advance(task, _expected_seconds(shape, clock.device, settings) / len(settings.passes))
-            rows += measured
             progress.console.print(_line(shape, measured), highlight=False, soft_wrap=True)
-    return rows
 
 
 def _expected_seconds(shape: Shape, device: str, settings: Settings) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mmcv
@@ -56,10 +57,21 @@ def draw_predictions(cfg: Config, checkpoint: Path, count: int, path: Path) -> N
     draw_segmentation(images, labels, predictions, dataset.metainfo['classes'], dataset.metainfo['palette'], path)
 
 
-def report_rows(cfg: Config, summary: RunSummary, picture: Path) -> list[tuple[str, str]]:
-    """Rows of the table: the run's summary, the colour classifier's mIoU for comparison, the picture."""
+def report_rows(cfg: Config, summary: RunSummary, work_dir: Path, picture: Path) -> list[tuple[str, str]]:
+    """Rows of the table: the run's summary, mIoU for comparison, the picture, and what else the quickstart has made.
+
+    Compared are the fused network, where it was tested, and a classifier that knows a pixel's colour only.
+    """
     rows = [(NAMES.get(name, name), value) for name, value in summary_rows(summary) if name != 'mAcc']
-    baseline = 100 * colour_baseline(cfg.val_dataloader.dataset.data_root)
     metrics = max((i for i, (name, _) in enumerate(rows) if 'mIoU' in name), default=0) + 1
-    rows.insert(metrics, ('mIoU (%), colour of a pixel alone', f'{baseline:.2f}'))
-    return [*rows, ('picture', str(picture))]
+    fused = work_dir / 'fused'
+    others = []
+    if (fused / 'metrics.json').is_file():
+        values = json.loads((fused / 'metrics.json').read_text())
+        names = [name for name in summary.metrics if 'mIoU' in name and name in values]
+        others += [(f'{NAMES.get(name, name)}, fused', f'{values[name]:.2f}') for name in names]
+    baseline = 100 * colour_baseline(cfg.val_dataloader.dataset.data_root)
+    rows[metrics:metrics] = [*others, ('mIoU (%), colour of a pixel alone', f'{baseline:.2f}')]
+    rows.append(('predictions', str(picture)))
+    made = {'fused checkpoint': 'fused/*.pth', 'deploy config': 'fused/*.py', 'effective receptive field': 'erf/*.png'}
+    return rows + [(name, str(path)) for name, pattern in made.items() for path in sorted(work_dir.glob(pattern))]

@@ -30,12 +30,17 @@ def enable_tta(cfg: Config) -> None:
     cfg.model = dict(**cfg.tta_model, module=cfg.model)
 
 
-def enable_deploy(cfg: Config) -> None:
-    """Fuse the model between loading and testing."""
+def enable_deploy(cfg: Config, form: str = 'auto') -> None:
+    """Fuse the model between loading and testing.
+
+    Args:
+        cfg: Config to change.
+        form: ``'auto'``, ``'dense'`` or ``'strips'``.
+    """
     # A checkpoint's weights are the averaged ones already; the hook would swap them with parameters that fusion
     # removed.
     hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] != 'EMAHook']
-    cfg.custom_hooks = [*hooks, dict(type='mmlk.SwitchToDeployHook')]
+    cfg.custom_hooks = [*hooks, dict(type='mmlk.SwitchToDeployHook', form=form)]
 
 
 def add_outputs(cfg: Config, out: str | None, show_dir: str | None) -> None:

@@ -150,6 +150,99 @@ def test_a_case_that_a_forced_backend_cannot_run(tmp_path):
     assert 'nothing could be measured' in none.error
 
 
+class TestResume:
+    """What was measured is on the disk after every row; a later run measures what is missing."""
+
+    TWO = '1x2x6x6x3,1x2x6x6x5'
+
+    def stop_after(self, rows, monkeypatch):
+        """Interrupt the benchmark as Ctrl-C does."""
+        measure, seen = benchmark_ops.measure, []
+
+        def interrupted(*arguments):
+            for row in measure(*arguments):
+                if len(seen) == rows:
+                    raise KeyboardInterrupt
+                seen.append(row)
+                yield row
+
+        monkeypatch.setattr(benchmark_ops, 'measure', interrupted)
+        return seen
+
+    def test_interrupted_and_continued(self, tmp_path, monkeypatch):
+        path, part = tmp_path / 'ops.json', tmp_path / 'ops.json.part'
+        with monkeypatch.context() as patch:
+            seen = self.stop_after(7, patch)
+            stopped = benchmark('--shapes', self.TWO, '--json', path)
+        assert stopped.code == 130
+        assert 'continue with the same command and --resume' in stopped.err
+        assert list(tmp_path.iterdir()) == [part]
+        kept = json.loads(part.read_text())
+        assert find_errors(kept) == []
+        assert kept['rows'] == seen
+        result = benchmark('--shapes', self.TWO, '--json', path, '--resume')
+        assert result.code == 0, result.err
+        assert '1 of 2 cases are in' in result.out
+        assert list(tmp_path.iterdir()) == [path]
+        results = json.loads(path.read_text())
+        # The first shape as it was; the second, of which two rows were there, anew and whole.
+        assert results['rows'][:5] == seen[:5]
+        assert [(row['shape']['r'], row['pass']) for row in results['rows']] == [
+            (kernel, name) for kernel in (3, 5) for name in PASSES
+        ]
+        assert results['ceilings'] == kept['ceilings']
+        assert results['run']['date'] == kept['run']['date']
+        assert results['settings']['command'] == kept['settings']['command']
+        assert results['settings']['seconds_total'] > kept['settings']['seconds_total']
+
+    def test_a_finished_file_grows(self, written, tmp_path):
+        path = tmp_path / 'ops.json'
+        path.write_text(json.dumps(written[1]))
+        result = benchmark('--shapes', '1x2x6x6x3', '--json', path, '--resume')
+        assert result.code == 0, result.err
+        results = json.loads(path.read_text())
+        assert results['rows'][:-5] == written[1]['rows']
+        assert len(results['settings']['command'].split(' && ')) == 2
+
+    def test_a_run_that_measures_nothing_new(self, written, tmp_path):
+        path = tmp_path / 'ops.json'
+        path.write_text(json.dumps(written[1]))
+        result = benchmark(*SHAPES, '--json', path, '--resume')
+        assert '1 of 1 cases are in' in result.out
+        assert json.loads(path.read_text())['rows'] == written[1]['rows']
+
+    @pytest.mark.parametrize(
+        ('change', 'message'),
+        [
+            (
+                lambda results: results['settings'].update(seconds=9.0),
+                'was measured with seconds 9.0, this run has 0.002',
+            ),
+            (
+                lambda results: results['run']['machine'].update(cpu='another'),
+                "was measured with machine {'cpu': 'another'}, this run has {'cpu': '",
+            ),
+            (
+                lambda results: results['rows'].clear(),
+                'is no result file of tools/benchmark_ops.py ($.rows has 0 items',
+            ),
+        ],
+    )
+    def test_rows_of_another_run_are_refused(self, change, message, written, tmp_path):
+        path = tmp_path / 'ops.json'
+        results = copy.deepcopy(written[1])
+        change(results)
+        path.write_text(json.dumps(results))
+        assert message in benchmark(*SHAPES, '--json', path, '--resume').error
+        assert json.loads(path.read_text()) == results
+
+    def test_bad_input(self, tmp_path):
+        assert benchmark(*SHAPES, '--resume').error.startswith('--resume needs --json FILE')
+        path = tmp_path / 'ops.json'
+        path.write_text('{')
+        assert f'--resume: {path} is no JSON' in benchmark(*SHAPES, '--json', path, '--resume').error
+
+
 @pytest.fixture(scope='module')
 def written_peripheral(tmp_path_factory):
     path = tmp_path_factory.mktemp('results') / 'peripheral.json'

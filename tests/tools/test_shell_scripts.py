@@ -55,10 +55,12 @@ def make_repository(root: Path) -> Path:
         'work_dir = pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1])\n'
         'assert not any(path.suffix == ".pth" for path in work_dir.iterdir()), "not a fresh start"\n'
         '(work_dir / "last.pth").touch()\n'
+        '(work_dir / "last_checkpoint").write_text(str(work_dir / "last.pth"))\n'
         'print("train", os.getcwd(), sys.argv[1:], os.environ.get("MMLK_DEMO_ITERS"))\n'
         'sys.exit(int(os.environ.get("TRAIN_STATUS", 0)))\n',
     )
-    write(root / 'tools/quickstart_report.py', 'import sys\nprint("report", sys.argv[1:])\n')
+    for name in ('reparam', 'test', 'visualize_erf', 'quickstart_report'):
+        write(root / f'tools/{name}.py', f'import os, sys\nprint("{name}", os.getcwd(), sys.argv[1:])\n')
     return root
 
 
@@ -313,8 +315,25 @@ def test_quickstart_runs_all_stages_under_the_repository(finished):
     work_dir = root / 'work_dirs/quickstart'
     arguments = ['configs/ade20k/upernet_pelk_t.py', '--demo', '--work-dir', str(work_dir)]
     assert f'train {root} {arguments} None' in output
-    assert f'report {[str(work_dir)]}' in output
-    for word in ('environment', 'training', 'report', 'total', f'Results: {work_dir}', 'What to try next'):
+    config, fused = str(work_dir / 'upernet_pelk_t.py'), str(work_dir / 'fused/upernet_pelk_t')
+    assert f'reparam {root} {[config, str(work_dir / "last.pth"), fused + ".pth"]}'[:-1] in output
+    tested = [f'{fused}.py', f'{fused}.pth', '--work-dir', str(work_dir / 'fused/test')]
+    assert f'test {root} {[*tested, "--out", str(work_dir / "fused/metrics.json")]}' in output
+    assert (
+        f'visualize_erf {root} {[f"{fused}.py", f"{fused}.pth", "--out", str(work_dir / "erf/erf.png")]}'[:-1] in output
+    )
+    assert f'quickstart_report {root} {[str(work_dir)]}' in output
+    for word in (
+        'environment',
+        'training',
+        'fusing',
+        'testing fused',
+        'receptive field',
+        'report',
+        'total',
+        f'Results: {work_dir}',
+        'What to try next',
+    ):
         assert word in output
     assert (root / 'mmlk/.mim/configs/ade20k/upernet_pelk_t.py').exists()
 

@@ -1,0 +1,9 @@
+"""What is installed, what works, what is known not to, and the cure. Needs the standard library alone.
+
+Nothing is imported here that could fail: every other package is tried in a process of its own.
+"""
+
+from mmlk.diagnosis.report import Report, diagnose, to_dict, to_lines
+from mmlk.diagnosis.rules import Finding
+
+__all__ = ['Finding', 'Report', 'diagnose', 'to_dict', 'to_lines']

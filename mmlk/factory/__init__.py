@@ -1,0 +1,1 @@
+"""Models by name, without configs: ``mmlk.create_model``, ``mmlk.list_models`` and the same names in timm."""
