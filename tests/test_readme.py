@@ -63,22 +63,28 @@ def test_every_block_is_run_here():
 
 
 def test_quickstart(checkout, demo_root):
-    """The full network at the demo's crop: trained, validated, drawn, reported."""
+    """The full network at the demo's crop: trained, validated, fused, tested, drawn, reported."""
     output = run(['bash', '-ec', blocks('bash')[0]], checkout, demo_root)
     work_dir = checkout / 'work_dirs' / 'quickstart'
     for row in (
         'iterations',
         'final loss',
         'mIoU (%), classes present',
+        'mIoU (%), classes present, fused',
         'mIoU (%), far pair',
         'colour of a pixel alone',
     ):
         assert row in output
-    for path in (work_dir / 'iter_2.pth', work_dir / 'predictions.png'):
+    figures = re.findall(r'mIoU \(%\), classes present(?:, fused)? +│ +([\d.]+)', output)
+    assert len(figures) == 2 and float(figures[0]) == pytest.approx(float(figures[1]), abs=0.02)
+    fused = work_dir / 'fused' / 'upernet_pelk_t.pth'
+    pictures = work_dir / 'predictions.png', work_dir / 'erf' / 'erf.png'
+    for path in (work_dir / 'iter_2.pth', fused, fused.with_suffix('.py'), *pictures):
         assert str(path) in output
         assert path.is_file()
     assert re.search(rf'{re.escape(str(work_dir))}/\d+_\d+/\d+_\d+\.log', output)
-    assert cv2.imread(str(work_dir / 'predictions.png')).std() > 30
+    for picture in pictures:
+        assert cv2.imread(str(picture)).std() > 30
 
 
 def test_train_test_and_predict(checkout, demo_root):

@@ -24,3 +24,5 @@ optim_wrapper = dict(
 )
 # 4 GPUs x 4 images.
 train_dataloader = dict(batch_size=4)
+# What was pruned on ImageNet stays zero, as with the authors.
+custom_hooks = [dict(type='mmlk.DynamicSparsityHook', mode='static')]

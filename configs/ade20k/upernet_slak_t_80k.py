@@ -13,3 +13,4 @@ model = dict(
 )
 # 4 GPUs x 8 images.
 train_dataloader = dict(batch_size=8)
+# The authors train what was pruned on ImageNet again in this schedule, in those of 160k iterations they do not.

@@ -10,3 +10,5 @@ model = dict(
     neck=dict(in_channels=[80, 160, 320, 640]),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=dict(layer_decay_rate=0.8, num_layers=12))
+# What was pruned on ImageNet stays zero, as with the authors.
+custom_hooks = [dict(type='mmlk.DynamicSparsityHook', mode='static')]

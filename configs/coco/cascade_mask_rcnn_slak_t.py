@@ -9,3 +9,5 @@ model = dict(
     backbone=dict(arch='t', drop_path_rate=0.4, init_cfg=dict(checkpoint='checkpoints/slak_t.pth')),
     neck=dict(in_channels=[124, 249, 499, 998]),
 )
+# What was pruned on ImageNet stays zero, as with the authors.
+custom_hooks = [dict(type='mmlk.DynamicSparsityHook', mode='static')]

@@ -21,3 +21,5 @@ model = dict(
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.7))
 # 16 GPUs x 32 images.
 train_dataloader = dict(batch_size=32)
+# What is zero in the checkpoint stays zero.
+custom_hooks = [dict(type='mmlk.DynamicSparsityHook', mode='static')]

@@ -6,3 +6,8 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(arch='t', drop_path_rate=0.1), head=dict(in_channels=998))
+# 40 % of all weights are zero; which ones changes every 2000 optimizer steps.
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmlk.DynamicSparsityHook', sparsity=0.4, init='snip', interval=2000, prune_rate=0.5),
+]

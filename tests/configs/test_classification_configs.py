@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, init_default_scope
 
 import mmlk  # noqa: F401
 
@@ -190,7 +190,7 @@ def test_recipe(name):
     cfg, (recipe, drop_path_rate) = load(name), RECIPES[name]
     optim, (*warm_up, cosine) = cfg.optim_wrapper, cfg.param_scheduler
     steps = optim.get('accumulative_counts', 1)
-    hooks = cfg.get('custom_hooks', [])
+    hooks = [hook for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
     augments = (cfg.model.train_cfg or {}).get('augments')
     lr = optim.optimizer.lr
     assert cfg.model.backbone.drop_path_rate == drop_path_rate
@@ -220,6 +220,30 @@ def test_recipe(name):
         assert (warm_up[0].type, warm_up[0].start_factor) == ('LinearLR', 1e-6)
     assert (cosine.type, cosine.begin) == ('CosineAnnealingLR', found.warm_up)
     assert all(scheduler.convert_to_iter_based and scheduler.by_epoch for scheduler in cfg.param_scheduler)
+
+
+#: What the hook for sparse training is given (SLaK's and SW's commands): T changes masks rarely, S and B often.
+RARE = dict(sparsity=0.4, init='snip', interval=2000, prune_rate=0.5)
+OFTEN = dict(sparsity=0.4, init='snip', interval=100, prune_rate=0.3)
+SMALL_KERNELS = dict(scope='large_kernels', unit='kernel')
+SHIFTWISE = dict(sparsity=0.3, init='snip', interval=100, prune_rate=0.3, share_interval=131, **SMALL_KERNELS)
+SPARSITY = dict(
+    **dict.fromkeys(['slak_t', 'slak_t_120e', 'slak_t_31_120e', 'slak_t_61_120e'], RARE),
+    **dict.fromkeys(['pelk_t', 'pelk_t_120e', 'pelk_t_101_120e'], RARE),
+    **dict.fromkeys(['slak_s', 'slak_b', 'pelk_s', 'pelk_b', 'pelk_b_101'], OFTEN),
+    **dict.fromkeys(['slak_b_384', 'pelk_b_384', 'pelk_b_101_384'], dict(mode='static')),
+    **dict.fromkeys(['shiftwise_t', 'shiftwise_s'], SHIFTWISE),
+    **dict.fromkeys(['shiftwise_v1_t', 'shiftwise_v1_t_120e'], dict(**RARE, share_interval=1, **SMALL_KERNELS)),
+)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_sparsity(name):
+    hooks = [hook for hook in load(name).get('custom_hooks', []) if hook.type != 'EMAHook']
+    expected = [dict(type='mmlk.DynamicSparsityHook', **SPARSITY[name])] if name in SPARSITY else []
+    assert hooks == expected
+    for hook in hooks:
+        HOOKS.build(hook)
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -212,7 +212,11 @@ def test_schedule(stem, row):
     assert cfg.param_scheduler[1].end == (12 if stem.endswith('_1x') else 24 if stem.startswith('fcos') else 36)
     hooks = cfg.get('custom_hooks') or []
     averaged = row.type == 'UniRepLKNet' and 'in21k' in stem
-    assert [(hook.type, hook.momentum) for hook in hooks] == ([('EMAHook', 1e-4)] if averaged else [])
+    sparse = row.type in ('PeLK', 'SLaK', 'ShiftWiseNet')
+    if averaged:
+        assert [(hook.type, hook.momentum) for hook in hooks] == [('EMAHook', 1e-4)]
+    else:
+        assert hooks == ([dict(type='mmlk.DynamicSparsityHook', mode='static')] if sparse else [])
 
 
 @every_config

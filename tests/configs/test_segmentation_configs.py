@@ -264,6 +264,14 @@ def test_learning_rates_and_weight_decay(stem):
 
 
 @every_config
+def test_sparsity(folder, stem, row):
+    """What was pruned on ImageNet stays zero, except in SLaK's schedule of 80k iterations."""
+    sparse = row.type in ('PeLK', 'SLaK', 'ShiftWiseNet') and stem != 'upernet_slak_t_80k'
+    hooks = [dict(type='mmlk.DynamicSparsityHook', mode='static')] if sparse else []
+    assert (load(folder, stem).get('custom_hooks') or []) == hooks
+
+
+@every_config
 def test_data(folder, stem, row):
     cfg = load(folder, stem)
     train = steps(cfg.train_dataloader.dataset.pipeline)

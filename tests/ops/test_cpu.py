@@ -100,12 +100,47 @@ def test_chunks_cover_everything():
             for batch in images:
                 covered[batch, channels] += 1
         assert (covered == 1).all()
-    for layout in (torch.contiguous_format, torch.channels_last):
-        for edge in (8, 100, 1000):
+    for layout, back in ((torch.contiguous_format, True), (torch.channels_last, True), (torch.channels_last, False)):
+        for edge in (8, 60, 100, 1000):
             covered = torch.zeros(37, 70, dtype=torch.int)
-            for batch, channels in onednn._chunks(covered[..., None, None].expand(-1, -1, edge, edge), layout):
+            for batch, channels in onednn._chunks(covered[..., None, None].expand(-1, -1, edge, edge), layout, back):
                 covered[batch, channels] += 1
             assert (covered == 1).all()
+
+
+@pytest.mark.parametrize(
+    ('total', 'largest', 'expected'),
+    [
+        (24, 8, [7, 7, 5, 5]),
+        (24, 100, [13, 11]),
+        (9, 9, [9]),
+        (9, 8, [3, 3, 3]),
+        (4, 1, [1, 1, 1, 1]),
+        (3, 0, [1, 1, 1]),
+    ],
+)
+def test_channels_are_split_into_odd_numbers_of_cache_lines(total, largest, expected):
+    """As a stride between pixels, a power of two maps a whole plane onto a few sets of the cache."""
+    assert onednn._odd_parts(total, largest) == expected
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('backend', ['cpu/contiguous', 'cpu/channels_last', 'cpu/fft'])
+def test_many_small_chunks(backend, dtype, monkeypatch):
+    """Slices of several sizes through one padded buffer, of the batch too; the last ones are smaller than the first."""
+    for module in (fft, onednn):
+        # Of float32 planes of 24 x 24 (transform) and 9 x 7.
+        monkeypatch.setattr(module, 'CHUNK_BYTES', 12_000)
+    tensors = make((3, 37, 9, 7, 5, 3), dtype)
+    expected, actual = ([t.clone().requires_grad_() for t in tensors] for _ in range(2))
+    wanted = literal(*[t.double() for t in expected])
+    y = depthwise_conv2d(*actual, backend=backend)
+    grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    wanted.backward(grad.double())
+    y.backward(grad)
+    assert_close(y, wanted)
+    for found, reference in zip(actual, expected):
+        assert_close(found.grad, reference.grad)
 
 
 @pytest.mark.parametrize('backend', ['cpu/contiguous', 'cpu/channels_last', 'cpu/fft'])

@@ -1,5 +1,4 @@
 # UperNet on a SLaK backbone.
-# Departure: the authors keep the weights that were pruned on ImageNet at zero (`sparse=True`); here they are trained.
 _base_ = './upernet.py'
 
 model = dict(

@@ -23,6 +23,9 @@ DEFAULT_ROOT = Path('data', 'demo')
 LEARNING_RATES = {'AdamW': 2e-3, 'Adam': 2e-3, 'SGD': 1e-2}
 WARM_UP = 0.1
 LOG_INTERVAL = 10
+# Of sparse training: masks change so many times, and paths get a common one at every third change.
+MASK_UPDATES = 10
+MASK_SHARING = 3
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,11 @@ def shorten_schedule(cfg: dict, settings: DemoSettings) -> None:
             # An average over the last tenth of the run; the recipe's own would still be the initial weights.
             hook['momentum'] = min(0.5, 1 / (WARM_UP * settings.iterations))
             hook['interval'] = 1
+        elif type_name(hook) == 'DynamicSparsityHook' and hook.get('mode', 'dynamic') == 'dynamic':
+            # The recipe's interval may be longer than the whole demo, and the masks would never change.
+            hook['interval'] = max(1, settings.iterations // MASK_UPDATES)
+            if hook.get('share_interval', 0) > MASK_SHARING:
+                hook['share_interval'] = MASK_SHARING
 
 
 def _warm_up(length: int) -> float:

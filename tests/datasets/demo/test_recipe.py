@@ -147,6 +147,27 @@ def test_moving_average_fits_the_run():
     assert cfg['custom_hooks'] == [dict(type='EMAHook', momentum=pytest.approx(1 / 12), interval=1), dict(type='Other')]
 
 
+def sparse(**settings):
+    return dict(type='mmlk.DynamicSparsityHook', **settings)
+
+
+@pytest.mark.parametrize(
+    ('iterations', 'hook', 'expected'),
+    [
+        (120, sparse(sparsity=0.4, interval=2000), sparse(sparsity=0.4, interval=12)),
+        (120, sparse(sparsity=0.4), sparse(sparsity=0.4, interval=12)),
+        (2, sparse(sparsity=0.4, interval=100), sparse(sparsity=0.4, interval=1)),
+        (120, sparse(interval=100, share_interval=131), sparse(interval=12, share_interval=3)),
+        (120, sparse(interval=100, share_interval=1), sparse(interval=12, share_interval=1)),
+        (120, sparse(mode='fixed', sparsity=0.4), sparse(mode='fixed', sparsity=0.4)),
+        (120, sparse(mode='static'), sparse(mode='static')),
+    ],
+)
+def test_masks_change_within_the_run(iterations, hook, expected):
+    cfg = shortened(iterations, train_cfg=ITERATIONS, custom_hooks=[hook])
+    assert cfg['custom_hooks'] == [expected]
+
+
 def test_pretraining_is_forgotten_wherever_it_is():
     model = dict(
         pretrained='torchvision://resnet50',

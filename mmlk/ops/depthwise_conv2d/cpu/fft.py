@@ -88,10 +88,11 @@ def convolve(x: Tensor, kernel: Callable[[slice], Tensor], kernel_size: tuple[in
     lengths = transform_shape(h, w, *kernel_size)
     corner = kernel_size[0] // 2, kernel_size[1] // 2
     out = empty_output(x)
+    transform = _Transform(x, lengths)
     for channels, images in chunks(*x.shape[:2], lengths):
         spectrum = kernel(channels)
         for batch in images:
-            plane = _planes(_spectrum(x[batch, channels], lengths).mul_(spectrum), lengths, corner, (h, w))
+            plane = _planes(transform(x[batch, channels]).mul_(spectrum), lengths, corner, (h, w))
             out[batch, channels] = plane if bias is None else plane.add_(bias[channels, None, None])
     return out
 
@@ -120,13 +121,14 @@ def differentiate(
     lengths = transform_shape(h, w, *kernel_size)
     corner = kernel_size[0] // 2, kernel_size[1] // 2
     out = None if kernel is None else empty_output(x)
+    transform = _Transform(x, lengths)
     for channels, images in chunks(*x.shape[:2], lengths):
         spectrum = None if kernel is None else kernel(channels)
         total = None
         for batch in images:
-            grad = _spectrum(grad_output[batch, channels], lengths)
+            grad = transform(grad_output[batch, channels])
             # Conjugated in place and back in the sum: PyTorch resolves a lazy conjugate by a copy.
-            part = _spectrum(x[batch, channels], lengths).conj_physical_().mul_(grad).sum(0)
+            part = transform(x[batch, channels]).conj_physical_().mul_(grad).sum(0)
             total = part if total is None else total.add_(part)
             if out is not None:
                 out[batch, channels] = _planes(grad.mul_(spectrum), lengths, corner, (h, w))
@@ -143,9 +145,33 @@ def _gradients(grad_output: Tensor, x: Tensor, weight: Tensor, needs_input: bool
         return _spectrum(weight[channels, 0], lengths)
 
     def collect(channels: slice, total: Tensor) -> None:
-        out[channels, 0] = torch.fft.irfft2(total, lengths).roll((r // 2, s // 2), (1, 2))[:, :r, :s]
+        # Offsets below zero are at the end of the circle; only rows of the kernel are transformed back.
+        half = torch.fft.ifft(total, dim=1)
+        rows = torch.fft.irfft(torch.cat((half[:, lengths[0] - r // 2 :], half[:, : r - r // 2]), 1), lengths[1])
+        out[channels, 0] = torch.cat((rows[..., lengths[1] - s // 2 :], rows[..., : s - s // 2]), 2)
 
     return differentiate(grad_output, x, kernel if needs_input else None, (r, s), collect), out
+
+
+class _Transform:
+    """Spectra of slices of a map. The zeros around them are written once: a transform leaves its input as it is.
+
+    Args:
+        x: Map whose slices are transformed.
+        lengths: Of the transform.
+    """
+
+    def __init__(self, x: Tensor, lengths: tuple[int, int]) -> None:
+        dtype = x.dtype if x.dtype in FFT_DTYPES else torch.float32
+        count = min(x.shape[0] * x.shape[1], _planes_per_chunk(lengths))
+        self.padded = x.new_zeros((count, *lengths), dtype=dtype)
+
+    def __call__(self, planes: Tensor) -> Tensor:
+        """Spectra (n, c, L, L // 2 + 1) of planes (n, c, H, W)."""
+        n, c, h, w = planes.shape
+        padded = self.padded[: n * c].unflatten(0, (n, c))
+        padded[..., :h, :w] = planes
+        return torch.fft.rfft2(padded)
 
 
 def _spectrum(planes: Tensor, lengths: tuple[int, int]) -> Tensor:
@@ -164,13 +190,17 @@ def _planes(spectrum: Tensor, lengths: tuple[int, int], corner: tuple[int, int],
 
 def chunks(n: int, c: int, lengths: tuple[int, int]):
     """Slices of the C channels, each with the slices of the batch to go through."""
-    budget = max(1, CHUNK_BYTES // (lengths[0] * lengths[1] * 4))
+    budget = _planes_per_chunk(lengths)
     batch = max(1, min(n, budget))
     # An even number, so that two cores get as much each.
     channels = max(1, budget // batch // 2 * 2)
     images = [slice(start, min(start + batch, n)) for start in range(0, n, batch)]
     for start in range(0, c, channels):
         yield slice(start, min(start + channels, c)), images
+
+
+def _planes_per_chunk(lengths: tuple[int, int]) -> int:
+    return max(1, CHUNK_BYTES // (lengths[0] * lengths[1] * 4))
 
 
 def _is_smooth(number: int) -> bool:

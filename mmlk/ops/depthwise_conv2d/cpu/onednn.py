@@ -92,7 +92,7 @@ class ChannelsLast:
         r, s = weight.shape[2:]
         dtype = _compute_dtype(x)
         out = torch.zeros_like(weight, memory_format=torch.contiguous_format, dtype=dtype)
-        for batch, channels in _chunks(x, torch.channels_last):
+        for batch, channels in _chunks(x, torch.channels_last, back=False):
             planes = x[batch, channels].reshape(1, -1, h, w).to(dtype)
             kernels = grad_output[batch, channels].reshape(-1, 1, h, w).to(dtype).contiguous()
             taps = F.conv2d(
@@ -111,7 +111,7 @@ def _in_chunks(x: Tensor, weight: Tensor, bias: Tensor | None, layout: torch.mem
     for batch, channels in _chunks(x, layout):
         kernels = weight[channels].to(dtype)
         out[batch, channels] = F.conv2d(
-            x[batch, channels].to(dtype).contiguous(memory_format=layout),
+            x[batch, channels].to(dtype, memory_format=layout),
             kernels,
             None if bias is None else bias[channels].to(dtype),
             padding=_padding(weight),
@@ -120,19 +120,42 @@ def _in_chunks(x: Tensor, weight: Tensor, bias: Tensor | None, layout: torch.mem
     return out
 
 
-def _chunks(x: Tensor, layout: torch.memory_format) -> Iterator[tuple[slice, slice]]:
-    """Slices of batch and channels whose planes fit into the cache."""
+def _chunks(x: Tensor, layout: torch.memory_format, back: bool = True) -> Iterator[tuple[slice, slice]]:
+    """Slices of batch and channels whose planes fit into the cache.
+
+    In channels_last the channels of a slice are an odd number of cache lines where the output is converted ``back``:
+    its planes are then read at a stride that visits every set of the cache. At a stride of a power of two few sets hold
+    the whole plane, and reading took 2.5 times as long (1.0 instead of 0.4 ns per pixel for 128 and 112 channels of
+    32 x 32). From three lines on a slice is worth its call, so rather fewer images than fewer channels.
+    """
     n, c, h, w = x.shape
     planes = max(1, CHUNK_BYTES // (h * w * 4))
+    vectors = -(-c // VECTOR)
     if layout == torch.contiguous_format:
         # Whole images first: a slice of the batch, or of the channels of one image, needs no copy.
-        images, channels = max(1, min(n, planes // c)), min(c, planes)
+        images, sizes = max(1, min(n, planes // c)), [planes] * -(-c // planes)
+    elif back:
+        images = max(1, min(n, planes // (min(vectors, 3) * VECTOR)))
+        sizes = [VECTOR * part for part in _odd_parts(vectors, planes // images // VECTOR)]
     else:
         images = max(1, min(n, planes // VECTOR))
-        channels = max(VECTOR, planes // images // VECTOR * VECTOR)
-    for i in range(0, c, channels):
+        most = max(1, planes // images // VECTOR)
+        sizes = [VECTOR * most] * -(-vectors // most)
+    start = 0
+    for size in sizes:
         for j in range(0, n, images):
-            yield slice(j, min(j + images, n)), slice(i, min(i + channels, c))
+            yield slice(j, min(j + images, n)), slice(start, min(start + size, c))
+        start += size
+
+
+def _odd_parts(total: int, largest: int) -> list[int]:
+    """The fewest odd numbers of about the same size, none above ``largest`` (1 at least), that add up to ``total``."""
+    largest = max(1, largest - 1 + largest % 2)
+    count = -(-total // largest)
+    # As many odd numbers as that add up to an odd or even total.
+    count += (total - count) % 2
+    pairs, more = divmod((total - count) // 2, count)
+    return [1 + 2 * (pairs + (index < more)) for index in range(count)]
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
