@@ -1,12 +1,13 @@
-"""One of two processes that train sparsely together; torchrun is not needed, a file brings them together."""
+"""A script: two processes that train sparsely together, brought together by a file."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
-from sparse_runs import ADAMW, Network, Probe, hook_of, runner, sparsity
+from sparse_runs import ADAMW, Network, hook_of, in_children, runner, sparsity
 
 #: Name -> arguments of the hook, optimizer.
 RUNS = {
@@ -22,7 +23,7 @@ RUNS = {
 }
 
 
-def train(folder, name, batch_size, model, probe=None):
+def train(folder, name, batch_size, model):
     """20 steps, in float64 and with a frozen norm, so that only the order of sums differs between one and two."""
     arguments, optimizer = RUNS[name]
     # A seed of its own in every process; masks are those of the first.
@@ -30,7 +31,6 @@ def train(folder, name, batch_size, model, probe=None):
     run = runner(
         folder,
         sparsity(**arguments),
-        *([] if probe is None else [Probe(probe)]),
         model=model,
         optim_wrapper=dict(optimizer=optimizer),
         batch_size=batch_size,
@@ -46,16 +46,14 @@ def network():
     return Network(frozen_norm=True, dtype=torch.float64)
 
 
-def main() -> None:
-    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+def train_together(folder, rank):
+    """All runs, as one of the two processes; what they end with goes to a file."""
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder / "store"}', rank=rank, world_size=2)
     found = {}
     for name in RUNS:
         model = MMDistributedDataParallel(network(), device_ids=None)
-        steps = []
-        run = train(folder / name, name, 2, model, lambda run, _: steps.append(hook_of(run).training.steps))  # noqa: B023
-        training = hook_of(run).training
+        training = hook_of(train(folder / name, name, 2, model)).training
         weights = {name: value.clone() for name, value in model.module.state_dict().items()}
         found[name] = dict(weights=weights, **training.state_dict(), seed=training.seed, density=training.density())
     torch.save(found, folder / f'process{rank}.pth')
@@ -64,4 +62,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    target = Path(sys.argv[1])
+    if any(in_children(*(partial(train_together, target, rank) for rank in range(2)))):
+        sys.exit('a process failed')

@@ -1,10 +1,13 @@
 """Whole runs of MMEngine with the hook for sparse training on a tiny network; also a script for runs in a process."""
 
-import argparse
 import copy
+import importlib
 import os
 import signal
+import sys
+import traceback
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
@@ -178,12 +181,46 @@ def kill_at(iteration):
     return Probe(kill)
 
 
-if __name__ == '__main__':
-    from pathlib import Path
+def in_children(*functions):
+    """Run functions in processes of their own, forked from this one, which has imported what takes long.
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument('folder', type=Path)
-    parser.add_argument('kind', choices=['epoch', 'iteration'])
-    parser.add_argument('--kill-at', type=int)
-    args = parser.parse_args()
-    interruptible(args.folder, args.kind, kill_at(args.kill_at)).train()
+    Returns:
+        What ended each: 0, its exit code, or minus the number of the signal.
+    """
+    # Otherwise each would import them, when the first hook is looked up.
+    importlib.import_module('mmlk.engine')
+    children = []
+    for function in functions:
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                function()
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+#: Iteration at which a run by epochs and one by iterations are killed.
+KILLED_AT = {'epoch': 37, 'iteration': 46}
+
+
+def main():
+    """Runs below the folder of the command line, killed on the way."""
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    runs = [
+        lambda kind=kind, at=at: interruptible(folder / kind, kind, kill_at(at)).train()
+        for kind, at in KILLED_AT.items()
+    ]
+    if in_children(*runs) != [-signal.SIGKILL] * len(runs):
+        sys.exit('a run was not killed')
+
+
+if __name__ == '__main__':
+    main()

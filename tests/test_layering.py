@@ -28,6 +28,7 @@ ALLOWED = {
         'mmlk.models.layers',
         'mmlk.models.mixers',
         'mmlk.models.reparam',
+        'mmlk.nn',
         'mmlk.registry',
     },
     'mmlk.models.reparam': set(),
@@ -56,15 +57,20 @@ ALLOWED = {
     'mmlk.datasets': {'mmlk.errors', 'mmlk.registry', 'mmlk.version'},
     'mmlk.analysis': {'mmlk.datasets', 'mmlk.errors', 'mmlk.models'},
     'mmlk.benchmarks': {'mmlk.errors', 'mmlk.models', 'mmlk.nn', 'mmlk.ops', 'mmlk.version'},
+    'mmlk.diagnosis': {'mmlk.compat', 'mmlk.ops', 'mmlk.registry', 'mmlk.version'},
+    'mmlk.export': {'mmlk.errors', 'mmlk.models.reparam', 'mmlk.nn', 'mmlk.ops'},
     'mmlk.cli': {
         'mmlk.analysis',
         'mmlk.benchmarks',
         'mmlk.checkpoints',
         'mmlk.datasets',
+        'mmlk.diagnosis',
         'mmlk.errors',
+        'mmlk.export',
         'mmlk.inference',
         'mmlk.models',
         'mmlk.ops',
+        'mmlk.version',
     },
 }
 

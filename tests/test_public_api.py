@@ -11,6 +11,17 @@ PUBLIC = {
     'mmlk': {'UsageError', '__version__', 'accelerate', 'create_model', 'list_models'},
     'mmlk.nn': {'AccelerationReport', 'DepthwiseConv', 'LargeKernelConv2d', 'accelerate'},
     'mmlk.ops': {'default_backend', 'depthwise_conv2d', 'expand_kernel', 'explain', 'peripheral_conv2d'},
+    'mmlk.export': {
+        'Difference',
+        'ExportResult',
+        'ExportedNetwork',
+        'FORMATS',
+        'OUTPUTS',
+        'Signature',
+        'export_network',
+        'find_differences',
+        'make_portable',
+    },
     'mmlk.models': {
         'BaseLargeKernelBackbone',
         'BaseMixer',

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmlk.cli.arguments import add_cfg_options, image_size, make_parser, positive_int
+from mmlk.cli.arguments import add_cfg_options, image_size, make_parser, positive_float, positive_int
 from mmlk.cli.errors import BUILD_ERRORS, one_sentence
 
 EXAMPLES = """\
@@ -59,6 +59,9 @@ def parse_args() -> argparse.Namespace:
         help='how PyTorch writes ONNX (torchscript: seconds, older opsets; dynamo: its newer way, slower)',
     )
     parser.add_argument('--opset', type=positive_int, metavar='N', help='version of ONNX operators (17, dynamo 18)')
+    parser.add_argument(
+        '--seconds', type=positive_float, metavar='S', default=3.0, help='to time the model and the file for, each (3)'
+    )
     parser.add_argument('--force', action='store_true', help='replace OUT')
     parser.add_argument('--demo', action='store_true', help='the checkpoint comes from `tools/train.py CONFIG --demo`')
     add_cfg_options(parser)

@@ -11,6 +11,7 @@ EXAMPLES = """\
   python tools/reparam.py configs/ade20k/upernet_pelk_t.py work_dirs/upernet_pelk_t/iter_160000.pth fused/pelk_t.pth
   python tools/reparam.py CONFIG CKPT OUT.pth --form dense              one cross-shaped kernel instead of two strips
   python tools/reparam.py CONFIG CKPT OUT.pth --deep                    fold the BatchNorms of the heads as well
+  python tools/reparam.py CONFIG CKPT OUT.pth --shrink                  cut what sparse training left at zero
   python tools/reparam.py CONFIG CKPT OUT.pth --verify-images pictures  compare on pictures, not on random images
   python tools/test.py OUT.py OUT.pth                                   what comes out
 
@@ -30,6 +31,9 @@ def parse_args() -> argparse.Namespace:
         '--form', choices=['auto', 'dense', 'strips'], default='auto', help='fused form (default: what is faster)'
     )
     parser.add_argument('--deep', action='store_true', help='fold every BatchNorm behind a convolution, of any model')
+    parser.add_argument(
+        '--shrink', action='store_true', help='then cut what sparse training left at zero, where that is faster'
+    )
     parser.add_argument('--force', action='store_true', help='replace OUT.pth and OUT.py')
     parser.add_argument('--demo', action='store_true', help='the checkpoint comes from `tools/train.py CONFIG --demo`')
     add_cfg_options(parser)

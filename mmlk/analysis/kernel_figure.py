@@ -56,7 +56,9 @@ def stage_kernels(stage: nn.Module) -> list[KernelBlock]:
         if isinstance(module, BaseMixer):
             inside.update(module.modules())
             convs = module.reparam_convs
-            blocks.append(_block(name, module.branches() if convs is None else [Branch(conv.weight) for conv in convs]))
+            # Grouped for the fused form, because an identity becomes a tap only there.
+            groups = [[Branch(conv.weight) for conv in convs]] if convs is not None else module.group_branches('dense')
+            blocks.append(_block(name, [branch for group in groups for branch in group]))
         elif _is_large_depthwise(module):
             blocks.append(_block(name, [Branch(module.weight)]))
     if not blocks:
@@ -167,6 +169,9 @@ def draw_sharing_grid(
         fontsize=9,
     )
     bar = figure.colorbar(image, ax=axis, shrink=0.8)
+    counts = [int(count) for count in np.unique(shared) if count in (1, shared.max()) or int(count).bit_count() == 1]
+    bar.set_ticks(counts, labels=[str(count) for count in counts], minor=False)
+    bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.set_label('taps that share one parameter', fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return _save(figure, path)

@@ -126,9 +126,7 @@ def draw_density(densities: Mapping[str, float]) -> np.ndarray:
         f'{len(values)} layers, density {min(values):.2f} to {max(values):.2f}', fontsize=10, x=0.01, ha='left'
     )
     handles = [Patch(facecolor=colours[kind], label=kind) for kind in kinds]
-    figure.legend(
-        handles=handles, loc='outside lower center', ncols=_legend_columns(width), fontsize=8, frameon=False
-    )
+    figure.legend(handles=handles, loc='outside lower center', ncols=_legend_columns(width), fontsize=8, frameon=False)
     return _render(figure)
 
 

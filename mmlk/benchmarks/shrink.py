@@ -84,23 +84,23 @@ CASES = (
 )
 
 
-def build(case: Case, depths: tuple[int, ...] | None = None, seed: int = 0) -> nn.Module:
+def build(case: Case, seed: int = 0, **settings) -> nn.Module:
     """The network of a case, fused, with random weights of which those of the pattern are zero.
 
     Args:
         case: The case.
-        depths: Blocks per stage instead of the network's own.
         seed: Of weights and masks.
+        **settings: Of the network, such as ``depths``.
 
     Returns:
         The network, of layer scale 1: with the usual 1e-6 no difference would reach the output.
     """
     torch.manual_seed(seed)
-    depth = {} if depths is None else {'depths': depths}
+    settings.setdefault('layer_scale_init_value', 1.0)
     if case.network == 'SW-T':
-        network = ShiftWiseNet(num_arrangements=case.arrangements, layer_scale_init_value=1.0, **depth)
+        network = ShiftWiseNet(num_arrangements=case.arrangements, **settings)
     else:
-        network = SLaK(layer_scale_init_value=1.0, **depth)
+        network = SLaK(**settings)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for stage, layers in enumerate(network.stages):
@@ -153,7 +153,12 @@ def _mask(mixer: BaseMixer, case: Case, sparsity: float, generator: torch.Genera
 
 
 def measure(
-    case: Case, image_size: tuple[int, int], batch_size: int, clock: Clock, seconds: float, depths=None
+    case: Case,
+    image_size: tuple[int, int],
+    batch_size: int,
+    clock: Clock,
+    seconds: float,
+    depths: list[int] | None = None,
 ) -> tuple[dict, ShrinkReport]:
     """Row of a case, as the result file has it, and what was cut.
 
@@ -165,7 +170,7 @@ def measure(
         seconds: Time for the runs of each form.
         depths: Blocks per stage instead of the network's own.
     """
-    before = build(case, depths)
+    before = build(case, **({} if depths is None else {'depths': depths}))
     after = copy.deepcopy(before)
     report = shrink_kernels(after, image_size, batch_size)
     images = torch.randn(batch_size, 3, *image_size, generator=torch.Generator().manual_seed(1))
@@ -197,9 +202,7 @@ def measure(
 
 def _difference(before: tuple[torch.Tensor, ...], after: tuple[torch.Tensor, ...]) -> float:
     """Largest difference, relative to the largest output of its stage."""
-    return max(
-        ((one - other).abs().max() / one.abs().max()).item() for one, other in zip(before, after, strict=True)
-    )
+    return max(((one - other).abs().max() / one.abs().max()).item() for one, other in zip(before, after, strict=True))
 
 
 def _time_in_turns(
@@ -234,5 +237,3 @@ class _MixerTimes:
 
     def _end(self, *_: object) -> None:
         self.total += time.perf_counter() - self._start
-
-

@@ -175,19 +175,28 @@ def _create_timm(timm, name: str, weights: str, size: tuple[int, int] | None) ->
         dict(features_only=True, **sized) for sized in ([{'img_size': tuple(size)}, {}] if size is not None else [{}])
     ]
     ways += [{key: value for key, value in way.items() if key != 'features_only'} for way in ways]
-    settings = dict(pretrained=weights == PUBLISHED)
+    settings = dict(pretrained=bool(weights))
     if weights not in ('', PUBLISHED):
-        settings['checkpoint_path'] = weights
+        # Not timm's checkpoint_path: it runs what is in a file, and does not fit a network that lists its features.
+        settings['pretrained_cfg_overlay'] = dict(state_dict=_read_weights(weights))
     refused: Exception | None = None
     for way in ways:
         try:
             network = timm.create_model(name, **way, **settings)
-        except (TypeError, RuntimeError, AttributeError, AssertionError) as error:
+        except (TypeError, RuntimeError, AttributeError, AssertionError, KeyError) as error:
             # Not every network takes an image size or lists its features; what none takes is told below.
             refused = refused or error
             continue
         return network if 'features_only' in way else TimmFeatures(network)
     raise UsageError(f'timm cannot build {name} as a backbone: {refused}')
+
+
+def _read_weights(file: str) -> dict[str, Tensor]:
+    if not file.endswith('.safetensors'):
+        return unwrap_state_dict(CheckpointLoader.load_checkpoint(file, map_location='cpu', logger='silent'))
+    from safetensors.torch import load_file
+
+    return load_file(file)
 
 
 def _without_weights(settings: dict) -> dict:

@@ -98,7 +98,17 @@ def print_rows(rows: list[dict]) -> None:
     """Print the rows as a table, times in ms."""
     table = Table(title='milliseconds of one forward pass, before -> after cutting; medians', title_justify='left')
     table.add_column('case', no_wrap=True)
-    for name in ('layers cut', 'weights (k)', 'not zero (k)', 'predicted', 'mixers', 'gain', 'network', 'gain', 'error'):
+    for name in (
+        'layers cut',
+        'weights (k)',
+        'not zero (k)',
+        'predicted',
+        'mixers',
+        'gain',
+        'network',
+        'gain',
+        'error',
+    ):
         table.add_column(name, justify='right', no_wrap=True)
     for row in rows:
         weights = [f'{row["weights"][name] / 1e3:.0f}' for name in ('before', 'after')]

@@ -34,8 +34,6 @@ EDGE = {'mmpretrain': 224}
 DEFAULT_EDGE = 512
 #: What the second image that is compared is larger by, in pixels: rectangular, and a multiple of the largest stride.
 MORE = (32, 64)
-#: Seconds of measurement of the model and of the file.
-SECONDS = 3.0
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         milliseconds = None
         if result.equal:
             progress.update(task, description='measuring')
-            milliseconds = measure(network, result, sizes[0], args.form)
+            milliseconds = measure(network, result, sizes[0], args.form, args.seconds)
     print_result(args.out, format, result, milliseconds, sizes[0], notes_of(cfg, network))
     return 0 if result.equal else DIFFERENT_STATUS
 
@@ -155,7 +153,9 @@ def notes_of(cfg: Config, network: ExportedNetwork) -> list[str]:
     return notes
 
 
-def measure(network: ExportedNetwork, result: ExportResult, size: tuple[int, int], form: str) -> tuple[float, float]:
+def measure(
+    network: ExportedNetwork, result: ExportResult, size: tuple[int, int], form: str, seconds: float
+) -> tuple[float, float]:
     """Median time (ms) of the fused model in PyTorch and of the file, one after the other, on the CPU."""
     fused = switch_to_deploy(copy.deepcopy(network), form)
     image = network.example(1, size)
@@ -165,7 +165,7 @@ def measure(network: ExportedNetwork, result: ExportResult, size: tuple[int, int
         for name, step in runs.items():
             step()
             estimates['ours' if name == 'file' else name] = clock.time(step)()
-        own, others = interleave(clock, runs['file'], {'model': runs['model']}, estimates, SECONDS)
+        own, others = interleave(clock, runs['file'], {'model': runs['model']}, estimates, seconds)
     return others['model'].median_ms, own.median_ms
 
 

@@ -182,6 +182,10 @@ def _predict_batch(predictor: Predictor, results: Results, batch: list[tuple[Pic
         height, width = batch[0][1]['inputs'].shape[-2:]
         reason = str(error).strip().partition('\n')[0]
         return [f'{batch[0][0].path}: the model failed at {width} x {height} pixels ({reason})']
+    problems = []
     for (picture, _), sample in zip(batch, samples, strict=True):
-        results.add(picture, sample)
-    return []
+        try:
+            results.add(picture, sample)
+        except PictureError as error:
+            problems.append(str(error))
+    return problems

@@ -21,6 +21,7 @@ from mmlk.compat.checkpoint_loader import load_checkpoint_file
 from mmlk.datasets.demo.recipe import forget_pretraining
 from mmlk.errors import UsageError
 from mmlk.models import BaseLargeKernelBackbone
+from mmlk.models.fused_model import shrunk_parts
 from mmlk.version import __version__
 
 SUFFIXES = ('.pth', '.pt')
@@ -56,7 +57,7 @@ def write_fused(out: Path, source: Source, fused: nn.Module, args: argparse.Name
         out: Fused checkpoint to write.
         source: The train form.
         fused: The fused form.
-        args: ``form``, ``deep``, ``config`` and ``checkpoint`` of the command line.
+        args: ``form``, ``deep``, ``shrink``, ``config`` and ``checkpoint`` of the command line.
         inputs: Images on which what was written is compared.
 
     Raises:
@@ -68,8 +69,8 @@ def write_fused(out: Path, source: Source, fused: nn.Module, args: argparse.Name
         try:
             checkpoint, config = folder / out.name, folder / f'{out.stem}.py'
             weights = _own(fused.float().state_dict())
-            model = _write_config(config, source, weights, args, out.name)
-            fused_as = {name: getattr(args, name) for name in ('form', 'deep', 'config', 'checkpoint')}
+            model = _write_config(config, source, weights, args, out.name, shrunk_parts(fused))
+            fused_as = {name: getattr(args, name) for name in ('form', 'deep', 'shrink', 'config', 'checkpoint')}
             meta = source.meta | {'cfg': config.read_text(), 'mmlk_version': __version__, 'mmlk_fused': fused_as}
             torch.save({'meta': meta, 'state_dict': weights}, checkpoint)
             _try_out(checkpoint, model, source.model, inputs)
@@ -81,7 +82,7 @@ def write_fused(out: Path, source: Source, fused: nn.Module, args: argparse.Name
         raise UsageError(f'{out} could not be written ({error.strerror}): give a place that can be') from error
 
 
-def deploy_configs(cfg: Config, model: nn.Module, form: str, deep: bool) -> list[Config]:
+def deploy_configs(cfg: Config, model: nn.Module, form: str, deep: bool, shrunk: dict[str, list]) -> list[Config]:
     """Configs of the fused form of a model, the plainest first: ``deploy`` of the backbone, or the whole model fused.
 
     Args:
@@ -89,6 +90,7 @@ def deploy_configs(cfg: Config, model: nn.Module, form: str, deep: bool) -> list
         model: What it builds.
         form: Fused form.
         deep: Whether BatchNorms of heads are folded too, which no host has a setting for.
+        shrunk: What was cut out of the fused mixers.
     """
     base = cfg.to_dict()
     for key in ('work_dir', 'launcher', 'load_from', 'resume'):
@@ -101,19 +103,21 @@ def deploy_configs(cfg: Config, model: nn.Module, form: str, deep: bool) -> list
     if 'mmlk' not in imports['imports']:
         imports['imports'] = [*imports['imports'], 'mmlk']
     candidates = []
-    if not deep and isinstance(getattr(model, 'backbone', None), BaseLargeKernelBackbone):
+    if not (deep or shrunk) and isinstance(getattr(model, 'backbone', None), BaseLargeKernelBackbone):
         plain = copy.deepcopy(base)
         plain['model']['backbone']['deploy'] = True if form == 'auto' else form
         candidates.append(plain)
     whole = copy.deepcopy(base)
     network = whole['model'].pop('type')
     whole['model'] = {'type': 'mmlk.FusedModel', 'network': network, 'form': form, 'deep': deep, **whole['model']}
+    if shrunk:
+        whole['model']['shrunk'] = shrunk
     candidates.append(whole)
     return [Config(ConfigDict(candidate)) for candidate in candidates]
 
 
 def _write_config(
-    path: Path, source: Source, weights: dict[str, Tensor], args: argparse.Namespace, name: str
+    path: Path, source: Source, weights: dict[str, Tensor], args: argparse.Namespace, name: str, shrunk: dict[str, list]
 ) -> nn.Module:
     """Write the first config whose model has exactly the keys and shapes of the fused weights; the model of the file.
 
@@ -126,7 +130,7 @@ def _write_config(
         '# For tests and inference: it is not trained further.\n'
     )
     problem = None
-    for cfg in deploy_configs(source.cfg, source.model, args.form, args.deep):
+    for cfg in deploy_configs(source.cfg, source.model, args.form, args.deep, shrunk):
         path.write_text(header + cfg.pretty_text)
         model = build_model(Config.fromfile(path))
         try:
@@ -144,7 +148,7 @@ def _try_out(checkpoint: Path, model: nn.Module, reference: nn.Module, inputs: S
         UsageError: It gives other outputs.
     """
     model.load_state_dict(load_checkpoint_file(checkpoint, map_location='cpu')['state_dict'])
-    comparison = compare_forms(reference, model, inputs, dtypes=[torch.float32])
+    comparison = compare_forms(reference, model, inputs, {torch.float32: TOLERANCE[torch.float32]})
     part, difference = comparison.worst(torch.float32)
     if not comparison.equal:
         raise UsageError(

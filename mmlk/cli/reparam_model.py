@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmlk.checkpoints.fit import require_fit, some, unwrap_state_dict
 from mmlk.errors import UsageError
 from mmlk.models import switch_to_deploy
+from mmlk.models.shrink import shrink_kernels
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,27 @@ def fuse(model: nn.Module, form: str, deep: bool) -> nn.Module:
         f'{type(getattr(model, "backbone", model)).__name__}), or its config builds the fused form already; --deep '
         'folds the BatchNorms behind convolutions of any model'
     )
+
+
+def shrink(fused: nn.Module, image: tuple[int, int]) -> nn.Module | None:
+    """A copy of a fused model, float32, without the taps and channels that sparse training left at zero.
+
+    Prints what was cut; ``None`` if nothing was.
+
+    Args:
+        fused: Fused model.
+        image: (H, W) in pixels for which the cheapest convolutions are chosen.
+
+    Raises:
+        UsageError: The model has no mixers of mmlk.
+    """
+    shrunk = copy.deepcopy(fused).float()
+    try:
+        report = shrink_kernels(shrunk, image)
+    except ValueError as error:
+        raise UsageError(f'--shrink cannot be used: {error}') from error
+    print(report)
+    return shrunk if report.shrunk else None
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmlk.analysis.complexity import count_params
-from mmlk.analysis.equivalence import TOLERANCE, Comparison
+from mmlk.analysis.equivalence import Comparison
 from mmlk.analysis.form_complexity import count_form_macs
 from mmlk.benchmarks.synthetic import make_data
 from mmlk.benchmarks.timing import Clock, interleave, make_clock
@@ -66,12 +66,13 @@ def measure_forms(
     return Costs(params, macs, milliseconds, image, device)
 
 
-def print_comparison(comparison: Comparison, name: str) -> None:
+def print_comparison(comparison: Comparison, name: str, reference: str = 'train form') -> None:
     """Print differences per part, and the verdict.
 
     Args:
-        comparison: Train form against fused form, in two precisions.
-        name: What the fused form is called.
+        comparison: Of two forms, in two precisions.
+        name: What the compared form is called.
+        reference: What it is compared with.
     """
     wide, narrow = comparison.parts
     rows = []
@@ -85,7 +86,7 @@ def print_comparison(comparison: Comparison, name: str) -> None:
     notes = ['on ' + _listed(comparison.inputs)]
     if comparison.skipped:
         notes.append(f'not compared, as they take more than feature maps: {", ".join(comparison.skipped)}')
-    Grid(f'{name} (a) against train form (b)', columns, rows, [*notes, verdict(comparison)]).print()
+    Grid(f'{name} (a) against {reference} (b)', columns, rows, [*notes, verdict(comparison)]).print()
 
 
 def print_costs(costs: Costs, name: str) -> None:
@@ -103,7 +104,7 @@ def print_costs(costs: Costs, name: str) -> None:
 def verdict(comparison: Comparison) -> str:
     """One sentence: do the forms agree?"""
     findings = []
-    for dtype, limit in TOLERANCE.items():
+    for dtype, limit in comparison.limits.items():
         part, difference = comparison.worst(dtype)
         where = f' in {part} on {difference.input}' if difference.relative > limit else ''
         findings.append(f'{difference.relative:.1e}{where} in {_short(dtype)} (allowed {limit:.0e})')

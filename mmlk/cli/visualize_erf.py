@@ -76,16 +76,15 @@ def _build(args: argparse.Namespace, pairs: list[tuple[str, str | None]], size: 
     for name in args.timm or ():
         torch.manual_seed(args.seed)
         backbones.append(backbone_of_timm(name, size))
-    for backbone in backbones:
-        if args.form == 'deploy':
-            switch_to_deploy(backbone.network)
-        if not backbone.trained:
-            print(f'note: {backbone.name} has random weights; its field says nothing about the trained network')
     seen: dict[str, int] = {}
     for backbone in backbones:
         seen[backbone.name] = seen.get(backbone.name, 0) + 1
         if seen[backbone.name] > 1:
             backbone.name += f' ({seen[backbone.name]})'
+        if args.form == 'deploy':
+            switch_to_deploy(backbone.network)
+        if not backbone.trained:
+            print(f'note: {backbone.name} has random weights; its field says nothing about the trained network')
     return backbones
 
 
@@ -116,7 +115,7 @@ def _test_set(cfg: Config) -> object | None:
             init_default_scope(cfg.default_scope)
         try:
             return DATASETS.build(settings)
-        except (OSError, ValueError, AssertionError, KeyError, TypeError):
+        except (OSError, ValueError, AssertionError, KeyError, TypeError, RuntimeError):
             # Its files are not there, which each host says in its own way.
             continue
     return None

@@ -3,7 +3,7 @@
 Nothing is imported here that could fail: every other package is tried in a process of its own.
 """
 
+from mmlk.diagnosis.facts import Finding
 from mmlk.diagnosis.report import Report, diagnose, to_dict, to_lines
-from mmlk.diagnosis.rules import Finding
 
 __all__ = ['Finding', 'Report', 'diagnose', 'to_dict', 'to_lines']

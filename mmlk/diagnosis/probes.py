@@ -19,7 +19,7 @@ TIMEOUT = 300.0
 #: Where ``mmlk`` lies, for where it is not installed.
 ROOT = Path(__file__).resolve().parents[2]
 #: Lines of the error stream that are kept of a process that died.
-LAST_LINES = 3
+KEPT_LINES = 3
 
 
 @dataclass(frozen=True)
@@ -126,4 +126,7 @@ def _death(code: int, errors: bytes) -> str:
     else:
         what = f'the process ended with status {code}'
     lines = [line.strip() for line in errors.decode('utf-8', 'replace').splitlines() if line.strip()]
-    return f'{what}: {" | ".join(lines[-LAST_LINES:])}' if lines else what
+    # Where Python noticed its death it says in which lines, the innermost first.
+    where = [line for line in lines if line.startswith('File "')][:KEPT_LINES]
+    last = where or lines[-KEPT_LINES:]
+    return f'{what}: {" | ".join(last)}' if last else what

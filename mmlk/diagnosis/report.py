@@ -10,9 +10,10 @@ from typing import Any
 
 from mmlk.compat import families
 from mmlk.diagnosis import packages
+from mmlk.diagnosis.facts import Facts, Finding
 from mmlk.diagnosis.machine import examine
 from mmlk.diagnosis.probes import Step, run_steps
-from mmlk.diagnosis.rules import Facts, Finding, judge
+from mmlk.diagnosis.rules import judge
 from mmlk.diagnosis.worker import STEPS
 from mmlk.version import __version__
 

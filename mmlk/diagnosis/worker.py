@@ -119,8 +119,9 @@ def _host(name: str) -> Callable[[], dict]:
     def step() -> dict:
         import importlib
 
-        import mmlk  # noqa: F401
+        from mmlk import compat
 
+        compat.install()
         package = importlib.import_module(name)
         parts = {'mmcv': ['mmcv.ops'], 'mmengine': ['mmengine.runner']}.get(name, [f'{name}.models'])
         for part in parts:
@@ -137,11 +138,15 @@ def _host(name: str) -> Callable[[], dict]:
 
 def mmlk() -> dict:
     """The networks of this package, registered."""
-    import mmlk
-    from mmlk.registry import MODELS
+    from mmlk import registry
+    from mmlk.version import __version__
 
-    MODELS.import_from_location()
-    return {'version': mmlk.__version__, 'file': mmlk.__file__, 'registered': sorted(MODELS.module_dict)}
+    registry.MODELS.import_from_location()
+    return {
+        'version': __version__,
+        'file': registry.__file__,
+        'registered': sorted(registry.MODELS.module_dict),
+    }
 
 
 STEPS: dict[str, Callable[[], dict]] = {

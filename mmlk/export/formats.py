@@ -20,7 +20,7 @@ from mmlk.ops import default_backend
 
 INPUT = 'image'
 #: Name under which the metadata lie in a file of PyTorch.
-METADATA_FILE = 'mmlk.json'
+METADATA_FILE = 'metadata.json'
 #: A file of ONNX is one message of protobuf, which may not be larger.
 ONNX_LIMIT = 2**31 - 2**24
 

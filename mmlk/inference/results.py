@@ -16,7 +16,7 @@ from mmengine.structures import PixelData
 from pycocotools import mask as coco_mask
 
 from mmlk.errors import UsageError
-from mmlk.inference.pictures import WRITTEN, Picture, output_names, write_file, write_picture
+from mmlk.inference.pictures import WRITTEN, Picture, PictureError, output_names, write_file, write_picture
 from mmlk.inference.predictor import Predictor
 
 JSON_NAME = 'predictions.json'
@@ -90,6 +90,7 @@ class Results:
             sample: The host's data sample, on the CPU.
 
         Raises:
+            PictureError: The model predicted nothing that can be written.
             UsageError: A file cannot be written, or the sample holds no prediction of this task.
         """
         height, width = picture.image.shape[:2]
@@ -130,6 +131,10 @@ class ClassificationResults(Results):
     visualizer_type = 'mmpretrain.UniversalVisualizer'
 
     def describe(self, picture: Picture, sample: Any) -> dict[str, Any]:
+        if not _prediction(sample, 'pred_score').isfinite().all():
+            raise PictureError(
+                f'{picture.path}: the scores are no numbers; the weights may be those of a failed training'
+            )
         name = self.predictor.name_of
         return dict(top=[dict(label=label, name=name(label), score=score) for label, score in self._top(sample)])
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlk.nn.large_kernel_conv import LargeKernelConv2d
+from mmlk.ops.memory_format import output_format
 
 
 class KernelGroup(NamedTuple):
@@ -44,8 +45,8 @@ class CompactConv2d(nn.Module):
 
     Attributes:
         parts: One module per group: ``convs`` with weights (c, 1, R, S), of which the first has the bias (c,), or the
-            constant ``bias`` (c,); and, of more than one group, ``sources`` and ``targets``, indices of its channels in
-            the input and in the output.
+            constant ``bias`` (c,); and, of more than one group, ``sources``, its channels in the input.
+        order: For each channel of the output its place among the outputs of the groups; only of more than one group.
 
     Raises:
         ValueError: There is no group, or one has no channel.
@@ -71,6 +72,8 @@ class CompactConv2d(nn.Module):
                 indices = torch.arange(start, start + group.channels, device=device)
             self.parts.append(_Part(group, indices, backend, {'device': device, 'dtype': dtype}))
             start += group.channels
+        if len(self.groups) > 1:
+            self.register_buffer('order', torch.arange(start, device=device))
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,12 +83,9 @@ class CompactConv2d(nn.Module):
         if len(self.parts) == 1:
             return self.parts[0](x)
         dtype = _output_dtype(x)
-        out = torch.empty_like(x, dtype=dtype)
-        for part in self.parts:
-            # A constant needs no input.
-            y = part(x.index_select(1, part.sources) if part.reads else x)
-            out.index_copy_(1, part.targets, y.to(dtype))
-        return out
+        # A constant needs no input.
+        pieces = [part(_take(x, part.sources) if part.reads else x).to(dtype) for part in self.parts]
+        return _take(torch.cat(pieces, 1), self.order)
 
     def extra_repr(self) -> str:
         """Channels and kernels of the groups."""
@@ -123,7 +123,6 @@ class _Part(nn.Module):
         self.reads = sizes != ()
         if indices is not None:
             self.register_buffer('sources', indices)
-            self.register_buffer('targets', indices.clone())
         self.convs = nn.ModuleList(
             LargeKernelConv2d(count, count, size, bias=index == 0, backend=backend, **factory)
             for index, size in enumerate(sizes or ())
@@ -134,11 +133,22 @@ class _Part(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.reads:
             n, _, h, w = x.shape
-            return self.bias[None, :, None, None].to(_output_dtype(x)).expand(n, -1, h, w)
+            constant = self.bias[None, :, None, None].to(_output_dtype(x)).expand(n, -1, h, w)
+            return constant.contiguous(memory_format=output_format(x))
         if not self.convs:
             return x
         first, *others = (conv(x) for conv in self.convs)
         return sum(others, first)
+
+
+def _take(x: Tensor, channels: Tensor) -> Tensor:
+    """Channels of (N, C, H, W), in the layout of ``x``."""
+    if output_format(x) != torch.channels_last:
+        return x.index_select(1, channels)
+    # index_select would write a contiguous map, which costs a transposition; of a matrix it copies rows.
+    n, c, h, w = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(n * h * w, c).index_select(1, channels)
+    return rows.view(n, h, w, -1).permute(0, 3, 1, 2)
 
 
 def _output_dtype(x: Tensor) -> torch.dtype:

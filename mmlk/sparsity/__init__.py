@@ -2,10 +2,11 @@
 
 from mmlk.sparsity.distributions import erk, fill_dense, from_scores, uniform
 from mmlk.sparsity.masks import generator_for, grow_by_score, grow_random, prune, random_mask
+from mmlk.sparsity.report import LayerUpdate, UpdateReport
 from mmlk.sparsity.schedules import ConstantPruneRate, CosinePruneRate, UpdateSchedule
 from mmlk.sparsity.scores import gradient_magnitude, magnitude, saliency, snip_scores
 from mmlk.sparsity.selection import find_path_groups, select_parameters
-from mmlk.sparsity.training import LayerUpdate, SparseTraining, UpdateReport
+from mmlk.sparsity.training import SparseTraining
 from mmlk.sparsity.units import Elements, Kernels
 
 __all__ = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,56 +12,13 @@ from torch.optim import Optimizer
 from mmlk.errors import UsageError
 from mmlk.sparsity import distributions
 from mmlk.sparsity.masks import generator_for, grow_by_score, grow_random, prune, random_mask
+from mmlk.sparsity.report import LayerUpdate, UpdateReport
 from mmlk.sparsity.schedules import UpdateSchedule
 from mmlk.sparsity.scores import gradient_magnitude, magnitude
 from mmlk.sparsity.units import Elements, Unit, weights_per_entry
 
 DISTRIBUTIONS = ('snip', 'erk', 'uniform')
 GROWTHS = ('random', 'gradient')
-
-
-@dataclass(frozen=True)
-class LayerUpdate:
-    """What an update did to one layer, in entries of its mask.
-
-    Attributes:
-        pruned: Entries switched off, before growth.
-        grown: Entries switched on, those that were pruned a moment before included.
-        density: Share of active entries afterwards.
-    """
-
-    pruned: int
-    grown: int
-    density: float
-
-
-@dataclass(frozen=True)
-class UpdateReport:
-    """What an update of the masks did.
-
-    Attributes:
-        step: Optimizer step it followed.
-        index: Number of the update, from 1.
-        prune_rate: Share of the active entries that was pruned.
-        synchronised: Whether the layers that share masks got a common one.
-        layers: By name of the parameter.
-    """
-
-    step: int
-    index: int
-    prune_rate: float
-    synchronised: bool
-    layers: dict[str, LayerUpdate]
-
-    @property
-    def pruned(self) -> int:
-        """Entries switched off in all layers."""
-        return sum(layer.pruned for layer in self.layers.values())
-
-    @property
-    def grown(self) -> int:
-        """Entries switched on in all layers."""
-        return sum(layer.grown for layer in self.layers.values())
 
 
 class SparseTraining:

@@ -1,15 +1,16 @@
 """Made-up environments: packages that misbehave, distributions that do not go together."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mmlk.compat import families
 from mmlk.diagnosis import packages
+from mmlk.diagnosis.facts import Facts
 from mmlk.diagnosis.machine import Machine
 from mmlk.diagnosis.probes import Step
-from mmlk.diagnosis.rules import Facts
 
 #: What requirements/lock.txt installs, as far as rules look at it.
 GOOD = {
@@ -43,8 +44,7 @@ def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Make the given distributions the only ones there are, and say what of it is found."""
 
     def install(versions: dict[str, str]) -> tuple[dict[str, str], families.Family]:
-        folder = tmp_path / 'site-packages'
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
         for name, version in versions.items():
             record = folder / f'{name.replace("-", "_")}-{version}.dist-info'
             record.mkdir()
@@ -89,6 +89,12 @@ def facts(distributions):
         return Facts(python, found, family, Machine(**known | machine), working | (steps or {}))
 
     return make
+
+
+@pytest.fixture
+def torch_step():
+    """The step that imports torch, with changes in what it found."""
+    return lambda **changes: {'torch': Step('torch', True, facts=TORCH | changes)}
 
 
 @pytest.fixture

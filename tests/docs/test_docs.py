@@ -1,6 +1,5 @@
 """The documentation hangs together: index, links, headings, pictures, and the paths and names it speaks of."""
 
-import ast
 import glob
 import importlib
 import re
@@ -104,7 +103,8 @@ def test_names_of_the_package_exist(page):
     """`mmlk.models.switch_to_deploy`, `mmlk.PeLK` of the registry, `mmlk::imagenet/pelk_t.py` of the configs."""
     text = page.read_text()
     for name in sorted(set(re.findall(r"(?<![\w./'-])mmlk(?:\.[A-Za-z_]\w*)+", text))):
-        assert resolves(name), f'{name_of(page)} speaks of {name}'
+        is_file = name.rpartition('.')[2] in ('json', 'log', 'onnx', 'png', 'pth')
+        assert is_file or resolves(name), f'{name_of(page)} speaks of {name}'
     for name in sorted(set(re.findall(r"type='mmlk\.(\w+)'", text))):
         assert name in registered(), f"{name_of(page)} has type='mmlk.{name}'"
     for name in sorted(set(re.findall(r'mmlk::([\w/]+\.py)', text))):
@@ -154,17 +154,16 @@ def test_page_of_a_network(network):
 
 
 @pytest.mark.parametrize('page', ['ops', 'python_api', 'predict'])
-def test_code_of_a_page_runs(page, tmp_path):
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     """All Python blocks of a page, one after the other, as somebody would paste them."""
     blocks = re.findall(r'^```python\n(.*?)^```', (DOCS / f'{page}.md').read_text(), re.M | re.S)
     assert blocks
+    monkeypatch.chdir(tmp_path)
+    names: dict = {'__name__': 'page'}
     for block in blocks:
-        ast.parse(block)
-    script = tmp_path / 'page.py'
-    script.write_text('\n'.join(blocks))
-    result = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert 'False' not in result.stdout, result.stdout
+        exec(compile(block, f'{page}.md', 'exec'), names)
+    # What is printed of comparisons.
+    assert 'False' not in capsys.readouterr().out
 
 
 def test_site_builds_without_a_warning(tmp_path):

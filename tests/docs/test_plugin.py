@@ -42,7 +42,7 @@ pipeline = [
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict({LOADER}, dataset=dict(data_root=data_root, pipeline=pipeline))
-train_cfg = dict(max_iters=2, val_interval=3)
+train_cfg = dict(max_iters=2)
 default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
 """,
     ),
@@ -70,7 +70,7 @@ pipeline = [
 ]
 dataset = dict(data_root=data_root, metainfo=dict(classes=classes), pipeline=pipeline)
 train_dataloader = dict({LOADER}, dataset=dataset)
-train_cfg = dict(max_epochs=1, val_interval=2)
+train_cfg = dict(max_epochs=1)
 default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
 """,
     ),
@@ -89,7 +89,7 @@ pipeline = [
     dict(type='PackInputs'),
 ]
 train_dataloader = dict({LOADER}, dataset=dict(data_root=data_root, pipeline=pipeline))
-train_cfg = dict(max_epochs=1, val_interval=2)
+train_cfg = dict(max_epochs=1)
 default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
 """,
     ),
@@ -122,6 +122,7 @@ def projects(tmp_path_factory):
         Config.fromfile(package_of(host) / '.mim' / 'configs' / source).dump(str(folder / name))
         (folder / 'mine.py').write_text(blocks(host)[0])
         values = f'_base_ = "./mine.py"\ndata_root = {str(data[host])!r}\n'
+        values += 'val_dataloader = val_cfg = val_evaluator = test_dataloader = test_cfg = test_evaluator = None\n'
         if host == 'mmdet':
             names = json.loads((data[host] / 'annotations/instances_train2017.json').read_text())['categories']
             values += f'classes = {tuple(entry["name"] for entry in names)}\n'

@@ -141,7 +141,7 @@ def test_gradient_growth_takes_the_largest_gradients(tmp_path):
 
 
 def test_skipped_steps_do_not_count(tmp_path):
-    """A step that the loss scaler skips changes nothing, with optimizers that are called then and those that are not."""
+    """A step that the loss scaler skips changes nothing, whether the optimizer is called for it (fused) or not."""
     for fused in (False, True):
         model = Network()
         model.infinite_at = (3, 10)
@@ -296,8 +296,8 @@ def test_two_optimizers(tmp_path):
     assert hook_of(run).training.steps == 12
     watch.check([10])
     message = (
-        'mmlk.DynamicSparsityHook needs one optimizer that holds all 4 weights in scope themselves, and 1 are not in it, '
-        'such as head.0.weight: narrow scope'
+        'mmlk.DynamicSparsityHook needs one optimizer that holds all 4 weights in scope themselves, and 1 are not in '
+        'it, such as head.0.weight: narrow scope'
     )
     with pytest.raises(UsageError, match=re.escape(message)):
         run_of(tmp_path / 'all', 'all').train()

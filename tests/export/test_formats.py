@@ -22,7 +22,7 @@ TASK = {
     'PeLK': 'segmentation',
     'RepLKNet': 'detection',
     'SLaK': 'classification',
-    'ShiftWiseNet': 'segmentation',
+    'ShiftWiseNet': 'classification',
     'UniRepLKNet': 'classification',
 }
 SIZES = [(96, 128), (128, 96)]
@@ -133,12 +133,12 @@ def test_metadata_of_pytorch_files(tmp_path, format):
     network = ExportedNetwork(Maps(nn.Conv2d(3, 2, 3)), 'detection', backbone=True)
     path = tmp_path / f'm{SUFFIX[format]}'
     assert export_network(network, path, format, SIZES, metadata={'task': 'backbone'}).equal
-    files = {'mmlk.json': ''}
+    files = {'metadata.json': ''}
     if format == 'torchscript':
         torch.jit.load(path, _extra_files=files)
     else:
         torch.export.load(path, extra_files=files)
-    assert json.loads(files['mmlk.json']) == {'task': 'backbone'}
+    assert json.loads(files['metadata.json']) == {'task': 'backbone'}
 
 
 class Maps(nn.Module):

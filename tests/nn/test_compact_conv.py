@@ -8,14 +8,17 @@ from mmlk.nn.compact_conv import CompactConv2d, KernelGroup
 
 GROUPS = [KernelGroup(2, ((5, 3), (1, 7))), KernelGroup(1, ()), KernelGroup(2, None), KernelGroup(1, ((3, 3),))]
 
+SOURCES = [[5, 0], [2], [1, 4], [3]]
+#: Where these six go.
+TARGETS = [5, 0, 2, 3, 1, 4]
+
 
 def scattered() -> CompactConv2d:
     """Six channels in another order, the same in and out but for those that pass by."""
     conv = CompactConv2d(GROUPS, dtype=torch.float64)
-    routes = [([5, 0], [5, 0]), ([2], [2]), ([1, 4], [3, 1]), ([3], [4])]
-    for part, (sources, targets) in zip(conv.parts, routes, strict=True):
+    for part, sources in zip(conv.parts, SOURCES, strict=True):
         part.sources.copy_(torch.tensor(sources))
-        part.targets.copy_(torch.tensor(targets))
+    conv.order.copy_(torch.tensor(TARGETS).argsort())
     for parameter in conv.parameters():
         parameter.normal_()
     return conv
@@ -23,8 +26,10 @@ def scattered() -> CompactConv2d:
 
 def by_hand(conv: CompactConv2d, x: torch.Tensor) -> torch.Tensor:
     out = torch.empty_like(x)
-    for part, group in zip(conv.parts, GROUPS, strict=True):
-        for index, (source, target) in enumerate(zip(part.sources.tolist(), part.targets.tolist(), strict=True)):
+    targets = iter(TARGETS)
+    for part, group, sources in zip(conv.parts, GROUPS, SOURCES, strict=True):
+        for index, source in enumerate(sources):
+            target = next(targets)
             plane = x[:, source : source + 1]
             if group.kernel_sizes == ():
                 out[:, target] = part.bias[index]

@@ -128,9 +128,10 @@ def test_channels_are_split_into_odd_numbers_of_cache_lines(total, largest, expe
 @pytest.mark.parametrize('backend', ['cpu/contiguous', 'cpu/channels_last', 'cpu/fft'])
 def test_many_small_chunks(backend, dtype, monkeypatch):
     """Slices of several sizes through one padded buffer, of the batch too; the last ones are smaller than the first."""
-    for module in (fft, onednn):
-        # Of float32 planes of 24 x 24 (transform) and 9 x 7.
-        monkeypatch.setattr(module, 'CHUNK_BYTES', 12_000)
+    # Of float32 planes of 24 x 24 (transform) and 9 x 7.
+    for module, name in ((fft, 'CHUNK_BYTES'), (onednn, 'CHUNK_BYTES'), (onednn, 'FORWARD_CHUNK_BYTES')):
+        monkeypatch.setattr(module, name, 12_000)
+    monkeypatch.setattr(onednn, 'SMALL_BYTES', 0)
     tensors = make((3, 37, 9, 7, 5, 3), dtype)
     expected, actual = ([t.clone().requires_grad_() for t in tensors] for _ in range(2))
     wanted = literal(*[t.double() for t in expected])

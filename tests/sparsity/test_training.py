@@ -44,6 +44,33 @@ def test_apply_to_averaged_weights():
     assert bits(average) == MASK
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_masks_follow_weights_of_another_type(dtype):
+    weight = parameter()
+    training = training_of(weight, interval=2)
+    training.after_step()
+    weight.data = weight.data.to(dtype) + 10
+    training.after_step()
+    assert weight.dtype == dtype
+    assert weight[~training.masks['w']].eq(0).all()
+    assert training.masks['w'].sum() == 5
+
+
+def test_memory_order_makes_no_difference():
+    torch.manual_seed(0)
+    values = torch.randn(4, 3, 2, 2)
+    masks = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        weight = nn.Parameter(values.clone().to(memory_format=memory_format))
+        training = SparseTraining({'w': weight}, prune_rate=ConstantPruneRate(0.5), updates=UpdateSchedule(1))
+        training.init_random({'w': 0.5})
+        training.after_step()
+        assert weight.is_contiguous(memory_format=memory_format)
+        assert weight[~training.masks['w']].eq(0).all()
+        masks.append(training.masks['w'])
+    assert masks[0].equal(masks[1])
+
+
 def test_an_update_by_gradient():
     """Of five active, ceil(0.4 * 5) = 2 go: 0.5 and 1; the largest gradients of the inactive come: 9 and 8."""
     weight = parameter()

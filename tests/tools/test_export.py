@@ -1,9 +1,11 @@
 """tools/export.py end to end on tiny networks, and what it says to bad input."""
 
 import json
+import re
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -12,27 +14,24 @@ from mmengine.config import Config, DictAction
 from numerics import randomise
 from tool_runner import TINY, TOOLS, run_tool
 
-from mmlk.cli import export as export_cli
 from mmlk.cli.reparam_model import build_model
 
 CONFIG = 'configs/ade20k/upernet_pelk_t.py'
-SIZE = ['--size', '96x128']
+SIZE = ['--size', '96x128', '--seconds', '0.01']
 OPTIONS = ['--cfg-options', *TINY]
 
 
 @pytest.fixture(autouse=True)
 def in_repository(monkeypatch, repository):
     monkeypatch.chdir(repository)
-    monkeypatch.setattr(export_cli, 'SECONDS', 0.01)
 
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory, repository):
     """What training of the tiny segmentor leaves behind."""
     cfg = Config.fromfile(repository / CONFIG)
-    cfg.merge_from_dict(
-        dict((key, DictAction._parse_iterable(value)) for key, value in (o.split('=', 1) for o in TINY))
-    )
+    options = dict(option.split('=', 1) for option in TINY)
+    cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in options.items()})
     path = tmp_path_factory.mktemp('trained') / 'iter_1.pth'
     meta = {'dataset_meta': {'classes': tuple(f'class {index}' for index in range(150))}}
     torch.manual_seed(0)
@@ -91,6 +90,19 @@ def test_other_outputs_end_with_status_1_and_no_file(checkpoint, tmp_path, monke
     assert result.code == 1
     assert 'DIFFERENT: 1.0e-02 (allowed 1e-04); nothing was written' in result.out
     assert 'ms as a file' not in result.out and list(tmp_path.iterdir()) == []
+
+
+def test_the_page_runs(checkpoint, tmp_path, repository, monkeypatch):
+    """The Python of docs/export.md, with files made as it says."""
+    blocks = re.findall(r'^```python\n(.*?)^```', (repository / 'docs/export.md').read_text(), re.M | re.S)
+    assert len(blocks) == 2
+    for name, options in (('onnx', ['--preprocess']), ('pt2', ['--backbone']), ('pt', ['--backbone'])):
+        result = run_tool('export.py', CONFIG, checkpoint, tmp_path / f'model.{name}', *options, *SIZE, *OPTIONS)
+        assert result.code == 0, result.err
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite('picture.jpg', np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8))
+    for block in blocks:
+        exec(block, {})
 
 
 class TestBadInput:

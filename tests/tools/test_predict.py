@@ -4,9 +4,6 @@ import importlib
 import json
 import subprocess
 import sys
-import shutil
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -360,6 +357,15 @@ def test_model_that_fails_on_one_picture(checkpoints, photos, tmp_path, monkeypa
     assert result.code == 1
     assert 'grey.png: the model failed at 96 x 64 pixels (out of memory)' in result.err
     assert [record['file'] for record in records_of(tmp_path)] == [name for name in GOOD if name != 'grey.png']
+
+
+def test_weights_that_are_no_numbers(checkpoints, photos, tmp_path):
+    content = torch.load(checkpoints['classification'], weights_only=True)
+    content['state_dict']['head.fc.bias'][3] = float('nan')
+    torch.save(content, tmp_path / 'nan.pth')
+    result = predict('classification', tmp_path / 'nan.pth', photos / 'a.jpg', tmp_path / 'out')
+    assert result.code == 1 and f'problem: {photos}/a.jpg: the scores are no numbers' in result.err
+    assert not (tmp_path / 'out').exists()
 
 
 class TestBadInput:

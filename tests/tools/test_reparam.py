@@ -63,10 +63,11 @@ def in_repository(monkeypatch, repository, data):
     monkeypatch.chdir(repository)
 
 
-def demo_config(host: str, family: str) -> Config:
-    """What ``tools/train.py CONFIG --demo`` would train."""
+def demo_config(host: str, family: str, *more: str) -> Config:
+    """What ``tools/train.py CONFIG --demo --cfg-options ...`` would train."""
     config, options = tiny_case(host, family)
-    values = {key: DictAction._parse_iterable(value) for key, value in (option.split('=', 1) for option in options)}
+    pairs = (option.split('=', 1) for option in (*options, *more))
+    values = {key: DictAction._parse_iterable(value) for key, value in pairs}
     return load_config(Namespace(config=config, demo=True, cfg_options=values, work_dir=None, launcher='none'))
 
 
@@ -86,10 +87,10 @@ def checkpoints(data, repository, tmp_path_factory):
         return {host: save(demo_config(host, case[0]), folder / f'{host}.pth') for host, case in CASES.items()}
 
 
-def reparam(host, checkpoint, out, *arguments, family=None, quick=True):
-    config, options = tiny_case(host, family or CASES[host][0])
-    quick = QUICK if quick else QUICK[3:]
-    return run_tool('reparam.py', config, checkpoint, out, '--demo', *quick, *arguments, '--cfg-options', *options)
+def reparam(host, checkpoint, out, *arguments, quick=True, options=()):
+    config, tiny = tiny_case(host, CASES[host][0])
+    command = [config, checkpoint, out, '--demo', *(QUICK if quick else QUICK[3:]), *arguments]
+    return run_tool('reparam.py', *command, '--cfg-options', *tiny, *options)
 
 
 def predictions(work_dir: Path, *command) -> tuple[list, dict]:
@@ -205,6 +206,75 @@ class TestCheckpoint:
         assert 'mmlk' in cfg.custom_imports['imports']
 
 
+class TestShrink:
+    """Sparse training leaves taps and channels at zero; cut, the outputs stay."""
+
+    #: In one stage the kernels are so large that cutting is predicted to pay.
+    KERNELS = ['model.backbone.kernel_size=(51,9,7,7,5)']
+
+    @pytest.fixture
+    def sparse(self, tmp_path):
+        """Two channels of every mixer keep their kernels."""
+        cfg = demo_config('mmpretrain', 'slak', *self.KERNELS)
+        model = trained_like(cfg)
+        for block in (stage.blocks[0].mixer for stage in model.backbone.stages):
+            for name in ('vertical', 'horizontal', 'small'):
+                getattr(block, f'{name}_weight').data[2:] = 0
+        path = tmp_path / 'sparse.pth'
+        torch.save({'state_dict': model.state_dict()}, path)
+        return path
+
+    def test_cut_and_loaded(self, sparse, tmp_path, monkeypatch):
+        out = tmp_path / 'shrunk.pth'
+        arguments = ['--shrink', '--form', 'dense', '--latency-size', '224']
+        result = reparam('mmpretrain', sparse, out, *arguments, options=self.KERNELS)
+        assert result.code == 0, result.err
+        cut = re.search(r'shrink: (\d) of 4 large-kernel layers', result.out)
+        assert int(cut[1]) >= 1, result.out
+        assert 'shrunk (a) against fused (dense) (b)' in result.out
+        model = Config.fromfile(out.with_suffix('.py')).model
+        assert model.type == 'mmlk.FusedModel' and len(model.shrunk) == int(cut[1])
+        weights = torch.load(out, weights_only=True)['state_dict']
+        assert any('.mixer.parts.' in key for key in weights)
+
+        config, options = tiny_case('mmpretrain', 'slak')
+        command = [config, sparse, '--demo', '--cfg-options', *options, *self.KERNELS]
+        plain, metrics = predictions(tmp_path / 'plain', *command)
+        monkeypatch.chdir(tmp_path)
+        fused, fused_metrics = predictions(tmp_path / 'fused', out.with_suffix('.py'), out)
+        assert fused_metrics == pytest.approx(metrics, abs=0.05)
+        for a, b in zip(fused, plain, strict=True):
+            np.testing.assert_allclose(scores(a), scores(b), rtol=1e-4, atol=1e-3)
+
+    def test_wrong_cut(self, sparse, tmp_path, monkeypatch):
+        from mmlk.cli import reparam_model
+
+        right = reparam_model.shrink_kernels
+
+        def careless(model, image):
+            report = right(model, image)
+            model.backbone.stages[3].blocks[0].norm.weight.data *= 1 + 1e-3
+            return report
+
+        monkeypatch.setattr(reparam_model, 'shrink_kernels', careless)
+        arguments = ['--shrink', '--form', 'dense', '--latency-size', '224']
+        result = reparam('mmpretrain', sparse, tmp_path / 'shrunk.pth', *arguments, options=self.KERNELS)
+        assert result.code == 1, result.err
+        assert re.search(r'DIFFERENT: .* in float64 \(allowed 1e-06\)', result.out)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ['sparse.pth']
+
+    def test_nothing_to_cut(self, checkpoints, tmp_path):
+        result = reparam('mmpretrain', checkpoints['mmpretrain'], tmp_path / 'fused.pth', '--shrink')
+        assert result.code == 0, result.err
+        assert 'shrink: 0 of 4 large-kernel layers' in result.out and 'shrunk (a)' not in result.out
+        assert Config.fromfile(tmp_path / 'fused.py').model.backbone.deploy is True
+
+    def test_model_without_mixers(self, tmp_path):
+        resnet = write_resnet(tmp_path)
+        error = run_tool('reparam.py', *resnet, tmp_path / 'out.pth', *QUICK, '--deep', '--shrink').error
+        assert '--shrink cannot be used: model must contain mixers of mmlk, found none in ImageClassifier' in error
+
+
 class TestDifferentForms:
     """Nothing is written where the forms differ."""
 
@@ -237,6 +307,18 @@ class TestDifferentForms:
         error = reparam('mmpretrain', checkpoints['mmpretrain'], tmp_path / 'fused.pth').error
         assert 'the files that were written give other outputs than the train form' in error
         assert list(tmp_path.iterdir()) == []
+
+
+def write_resnet(folder: Path) -> tuple[Path, Path]:
+    """Config and checkpoint of a small classifier that has nothing of mmlk."""
+    config = folder / 'resnet.py'
+    config.write_text(
+        "default_scope = 'mmpretrain'\n"
+        "model = dict(type='ImageClassifier',\n"
+        "    backbone=dict(type='ResNet', depth=18, stem_channels=8, base_channels=8),\n"
+        "    neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=5, in_channels=64))\n"
+    )
+    return config, save(Config.fromfile(config), folder / 'resnet.pth')
 
 
 def edit(path: Path, target: Path, key: str, change) -> Path:
@@ -328,18 +410,8 @@ class TestBadInput:
 class TestOtherModels:
     """A model without anything of mmlk."""
 
-    @pytest.fixture
-    def resnet(self, tmp_path):
-        config = tmp_path / 'resnet.py'
-        config.write_text(
-            "default_scope = 'mmpretrain'\n"
-            "model = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18, stem_channels=8,\n"
-            '    base_channels=8), neck=dict(type="GlobalAveragePooling"),\n'
-            "    head=dict(type='LinearClsHead', num_classes=5, in_channels=64))\n"
-        )
-        return config, save(Config.fromfile(config), tmp_path / 'resnet.pth')
-
-    def test_deep_fusion(self, resnet, tmp_path):
+    def test_deep_fusion(self, tmp_path):
+        resnet = write_resnet(tmp_path)
         out = tmp_path / 'fused.pth'
         command = ['reparam.py', *resnet, out, *QUICK]
         error = run_tool(*command).error

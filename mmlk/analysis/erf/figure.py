@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +18,9 @@ from mmlk.analysis.erf.matrix import Erf
 
 #: One hue from dark to light: readable without colour vision, and zero is black, not a colour of its own.
 COLOURS = 'magma'
+
+#: Percentile of the pixels above zero that gets the brightest colour: a few outliers must not leave the rest black.
+BRIGHT = 99.9
 
 #: Panels beside each other, and their edge in inches.
 COLUMNS = 4
@@ -76,9 +80,10 @@ def draw_erf(
         raise ValueError('a figure needs at least one panel, got none')
     columns = min(len(panels), columns)
     rows = -(-len(panels) // columns)
-    table_height = 0.27 * (len(panels) + 1) + 0.15
-    height, width = rows * (EDGE + 0.75), max(columns * (EDGE + 0.35) + 0.9, 6.4)
-    figure = Figure(figsize=(width, height + table_height + 0.9), layout='constrained')
+    tallest = max(panel.erf.matrix.shape[0] / panel.erf.matrix.shape[1] for panel in panels)
+    table_height = 0.25 * (len(panels) + 1) + 0.1
+    height, width = rows * (EDGE * min(tallest, 2) + 0.55), max(columns * (EDGE + 0.35) + 0.9, 6.8)
+    figure = Figure(figsize=(width, height + table_height + 0.35), layout='constrained')
     if title:
         figure.suptitle(title, fontsize=10)
     upper, lower = figure.subfigures(2, 1, height_ratios=(height, table_height))
@@ -89,8 +94,8 @@ def draw_erf(
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     formula = 'log10(contribution + 1)' if scale == 'log' else 'contribution'
-    bar = upper.colorbar(image, ax=list(axes), shrink=0.85, aspect=30)
-    bar.set_label(f'{formula}, maximum = 1', fontsize=8)
+    bar = upper.colorbar(image, ax=list(axes), shrink=0.8, aspect=25, extend='max')
+    bar.set_label(f'{formula}, brightest 0.1 % = 1', fontsize=8)
     bar.ax.tick_params(labelsize=7)
     _draw_table(lower, panels, areas)
     if path is not None:
@@ -109,7 +114,8 @@ def _draw_panel(axis: Axes, panel: Panel, areas: Sequence[Area], scale: str):
     shown = scaled[: height // block * block, : width // block * block]
     means = shown.reshape(height // block, block, width // block, block).mean((1, 3))
     extent = (0, shown.shape[1], shown.shape[0], 0)
-    image = axis.imshow(means, cmap=COLOURS, vmin=0, vmax=1, interpolation='nearest', extent=extent)
+    brightest = np.percentile(means[means > 0], BRIGHT)
+    image = axis.imshow(means / brightest, cmap=COLOURS, vmin=0, vmax=1, interpolation='antialiased', extent=extent)
     axis.set_title(panel.name, fontsize=10, pad=16)
     line = f'{panel.weights}, stage {panel.erf.stage}'
     axis.text(

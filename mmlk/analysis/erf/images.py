@@ -115,16 +115,22 @@ def dataset_images(
     return ImageSource(source.description, source.count, size, source.read, source.files, num_images)
 
 
-def scene_images(num_images: int, size: tuple[int, int], seed: int = 0) -> ImageSource:
+def scene_images(num_images: int, size: tuple[int, int], seed: int = 0, scene_size: int = SCENE_SIZE) -> ImageSource:
     """Generated coastal scenes, for where no pictures are at hand.
 
     They have the large areas, edges and textures of photographs, but no more than ten kinds of things. A network's
     field depends little on which pictures it is averaged over, but published figures are of ImageNet.
+
+    Args:
+        num_images: How many.
+        size: (H, W) in pixels.
+        seed: Of the first scene.
+        scene_size: Edge they are painted with, at least 96 pixels.
     """
     from mmlk.datasets.demo.scenes import render_scene
 
     def read(index: int) -> NDArray[np.uint8]:
-        return render_scene(seed + index, SCENE_SIZE).image
+        return render_scene(seed + index, scene_size).image
 
     return ImageSource('generated scenes', num_images, tuple(size), read, (), num_images)
 

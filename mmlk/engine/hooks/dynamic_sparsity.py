@@ -163,7 +163,7 @@ class DynamicSparsityHook(Hook):
             wrapper = _wrapper_of(runner.optim_wrapper, self.training.parameters)
         if self._handle is not None:
             self._handle.remove()
-        self._handle = wrapper.optimizer.register_step_post_hook(self._after_step)
+        self._handle = wrapper.optimizer.register_step_post_hook(self.after_step)
 
     def after_train(self, runner) -> None:
         """Leave the optimizer alone, and draw the density once more."""
@@ -222,8 +222,8 @@ class DynamicSparsityHook(Hook):
             )
         self.training.load_state_dict(self._state)
 
-    def _after_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        """Called by the optimizer after it has changed the weights."""
+    def after_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        """Count a step and apply the masks; the optimizer calls it after it has changed the weights."""
         # Fused optimizers are called by the loss scaler in any case and find out themselves that they have to skip.
         found_inf = getattr(optimizer, 'found_inf', None)
         if found_inf is not None and bool(found_inf):

@@ -65,7 +65,7 @@ class ERFHook(Hook):
         self.images = images
         self.recompute = recompute
         self._source = None
-        self._failed = False
+        self._reported: set[str] = set()
 
     def after_train_epoch(self, runner) -> None:
         if self.by_epoch and self.every_n_epochs(runner, self.interval):
@@ -77,9 +77,7 @@ class ERFHook(Hook):
 
     @master_only
     def draw(self, runner) -> None:
-        """Draw now; where it cannot be drawn, say why once and let training go on."""
-        if self._failed:
-            return
+        """Draw now; where it cannot be drawn, say why, once for each reason, and let training go on."""
         # Here, because everyone who trains imports the hooks, and only this one needs matplotlib.
         from mmlk.analysis.erf import Panel, area_ratios, draw_erf, effective_receptive_fields
 
@@ -87,21 +85,24 @@ class ERFHook(Hook):
         while is_model_wrapper(model):
             model = model.module
         network = getattr(model, 'backbone', model)
-        step = runner.epoch + 1 if self.by_epoch else runner.iter + 1
-        unit = 'epoch' if self.by_epoch else 'iteration'
+        # At the end of an epoch the last iteration is counted already.
+        step = runner.iter if self.by_epoch else runner.iter + 1
+        when = f'epoch {runner.epoch + 1}' if self.by_epoch else f'iteration {step}'
         try:
             source = self._images(runner)
             tensors = source.tensors(*_normalisation(model))
             (erf,) = effective_receptive_fields(network, tensors, (self.stage,), self.recompute)
-        except UsageError as error:
-            runner.logger.warning(f'ERFHook draws nothing: {error}')
-            self._failed = True
+        except (UsageError, OSError, RuntimeError) as error:
+            # Memory may be short now and not later; a picture is not worth the end of a training run.
+            if str(error) not in self._reported:
+                runner.logger.warning(f'ERFHook draws nothing: {error}')
+                self._reported.add(str(error))
             return
         title = f'Effective receptive field, {source}'
-        panel = Panel(type(network).__name__, f'{unit} {step}', erf)
-        runner.visualizer.add_image('erf', _picture(draw_erf([panel], title=title)), step=runner.iter + 1)
+        panel = Panel(type(network).__name__, when, erf)
+        runner.visualizer.add_image('erf', _picture(draw_erf([panel], title=title)), step=step)
         scalars = {f'erf/area_{round(100 * a.threshold)}': a.ratio for a in area_ratios(erf.matrix)}
-        runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
+        runner.visualizer.add_scalars(scalars, step=step)
 
     def _images(self, runner):
         """The images, chosen once, so that pictures of different steps can be compared."""

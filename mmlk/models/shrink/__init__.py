@@ -125,8 +125,8 @@ def _find_sites(
 
         network.get_submodule(name).reparam_convs[0].register_forward_pre_hook(note)
     if inputs is None:
-        inputs = torch.empty(batch_size, 3, *image_size, dtype=parameter.dtype)
-    getattr(network, 'backbone', network)(inputs.to('meta'))
+        inputs = torch.empty(batch_size, 3, *image_size)
+    getattr(network, 'backbone', network)(inputs.to('meta', parameter.dtype))
     return sites
 
 
@@ -184,7 +184,6 @@ def _build(mixer: BaseMixer, plan: Plan, kernel: Tensor, bias: Tensor) -> Compac
     numbers = torch.arange(mixer.channels, device=like.device).view(1, -1, 1, 1)
     convolved, passed = mixer.split(numbers)
     sources, by = convolved.flatten(), None if passed is None else passed.flatten()
-    targets = torch.argsort(mixer.concat(convolved, passed).flatten())
     groups = [KernelGroup(len(group.channels), group.kernel_sizes) for group in plan.groups]
     routes = [torch.from_numpy(group.channels).to(like.device) for group in plan.groups]
     if by is not None:
@@ -193,9 +192,11 @@ def _build(mixer: BaseMixer, plan: Plan, kernel: Tensor, bias: Tensor) -> Compac
     for part, route in zip(compact.parts, routes, strict=False):
         _fill(part, kernel[route], bias[route])
     if len(groups) > 1:
-        for part, source in zip(compact.parts, [*(sources[route] for route in routes), by], strict=False):
+        taken = [*(sources[route] for route in routes), *([] if by is None else [by])]
+        for part, source in zip(compact.parts, taken, strict=True):
             part.sources.copy_(source)
-            part.targets.copy_(targets[source])
+        # The channels come out as the groups have them, and have to come out as the mixer has them.
+        compact.order.copy_(torch.argsort(torch.cat(taken))[mixer.concat(convolved, passed).flatten()])
     return compact.train(mixer.training)
 
 

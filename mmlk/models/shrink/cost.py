@@ -12,11 +12,10 @@ from mmlk.ops.depthwise_conv2d import triton_tiles
 from mmlk.ops.depthwise_conv2d.cpu import cost
 from mmlk.ops.memory_format import output_format
 
-#: What moving channels costs beside the convolutions, on a CPU: nanoseconds per pixel gathered and put back on two
-#: threads (measured 0.45 to 0.55), milliseconds for each call of a group.
-_CPU_MOVE, _CPU_CALL = 0.5, 0.02
-#: Per pixel of a sum of two maps.
-_CPU_ADD = 0.2
+#: What there is beside the convolutions on a CPU: nanoseconds per pixel of channels that are gathered and put back, and
+#: of two maps that are added, on two threads; milliseconds per call of the op, and per group of channels.
+_CPU_MOVE, _CPU_ADD = 0.75, 0.2
+_CPU_CALL, _CPU_GROUP = 0.06, 0.04
 
 
 class Site(NamedTuple):
@@ -48,13 +47,14 @@ def convolution_ms(site: Site, channels: int, kernel_sizes: tuple[tuple[int, int
     """Milliseconds of the sum of several convolutions of ``channels`` channels."""
     if not kernel_sizes or not channels:
         return 0.0
-    total = sum(_single_ms(site, torch.get_num_threads(), channels, size) for size in kernel_sizes)
+    calls = _CPU_CALL * len(kernel_sizes) if site.device == 'cpu' else 0.0
+    total = calls + sum(_single_ms(site, torch.get_num_threads(), channels, size) for size in kernel_sizes)
     return total + (len(kernel_sizes) - 1) * _pass_ms(site, channels, _CPU_ADD, copies=1.5)
 
 
 def moving_ms(site: Site, channels: int) -> float:
     """Milliseconds to gather ``channels`` channels before a convolution and to put them back."""
-    return _pass_ms(site, channels, _CPU_MOVE, copies=2) + (_CPU_CALL if site.device == 'cpu' else 0.0)
+    return _pass_ms(site, channels, _CPU_MOVE, copies=2) + (_CPU_GROUP if site.device == 'cpu' else 0.0)
 
 
 def _pass_ms(site: Site, channels: int, per_pixel: float, copies: float) -> float:

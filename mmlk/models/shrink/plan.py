@@ -42,9 +42,7 @@ class Plan(NamedTuple):
     predicted_ms: float
 
 
-def make_plan(
-    support: np.ndarray, site: Site, taps: int, max_groups: int = MAX_GROUPS, moved: bool = False
-) -> Plan:
+def make_plan(support: np.ndarray, site: Site, taps: int, max_groups: int = MAX_GROUPS, moved: bool = False) -> Plan:
     """Choose the groups with the lowest predicted time.
 
     Args:

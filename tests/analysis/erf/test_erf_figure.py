@@ -36,7 +36,7 @@ def test_says_what_is_drawn():
     panels = [panel('pelk_t'), panel('slak_t', 'random weights', trained=False)]
     found = texts(draw_erf(panels, title='3 images', thresholds=[0.5, 0.99]))
     assert {'3 images', 'pelk_t', 'slak_t', 'a.pth, stage 3', 'random weights, stage 3'} <= set(found)
-    assert 'log10(contribution + 1), maximum = 1' in found
+    assert 'log10(contribution + 1), brightest 0.1 % = 1' in found
     assert found.count('7.1 % (17)') == 2
     red = [text for axis in draw_erf(panels).subfigs[0].axes for text in axis.texts if text.get_color() == '#c00000']
     assert [text.get_text() for text in red] == ['random weights, stage 3']
@@ -50,7 +50,7 @@ def test_rows_of_four():
 
 
 def test_linear_scale():
-    assert 'contribution, maximum = 1' in texts(draw_erf([panel('one')], scale='linear'))
+    assert 'contribution, brightest 0.1 % = 1' in texts(draw_erf([panel('one')], scale='linear'))
 
 
 def test_area_as_text():

@@ -103,7 +103,7 @@ def test_data_set_without_files(records):
 
 
 def test_scenes():
-    source = scene_images(2, (32, 48))
+    source = scene_images(2, (32, 48), scene_size=96)
     one, two = source.pictures()
     assert one.shape == (32, 48, 3)
     assert one.std() > 20

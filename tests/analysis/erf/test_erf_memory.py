@@ -61,7 +61,6 @@ def test_grows_with_the_image_and_leaves_the_network_alone():
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     small, large = (estimate_bytes(network, (edge, edge)) - WORKING_BYTES for edge in (128, 256))
     assert large == pytest.approx(4 * small, rel=5e-3)
-    assert estimate_bytes(network, (256, 256), recompute=True) < large + WORKING_BYTES
     assert network.training
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
     assert all(parameter.requires_grad for parameter in network.parameters())
