@@ -25,8 +25,11 @@ PICTURES, LABELS = 'pictures', 'labels'
 #: How many classes are kept of a classified picture.
 TOP = 5
 
-#: Smaller pictures are drawn enlarged, or names would cover them: short edge in pixels, and the largest factor.
-DRAWN_EDGE, LARGEST_FACTOR = 480, 8
+#: Pictures whose short edge is smaller are drawn enlarged, or names would cover them, by this factor at most.
+SMALL_EDGE, LARGEST_FACTOR = 480, 8
+
+#: Pictures whose long edge is larger are drawn reduced: visualisers take minutes and gigabytes for those of cameras.
+LARGE_EDGE = 2000
 
 _PNG = frozenset({'.png'})
 
@@ -44,6 +47,35 @@ class Options:
     labels: Sequence[int] | None = None
     score_thr: float = 0.3
     opacity: float = 0.5
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """How much larger or smaller than the picture it is drawn.
+
+    Attributes:
+        up: It is enlarged so many times.
+        down: It is reduced so many times.
+    """
+
+    up: int = 1
+    down: int = 1
+
+    @classmethod
+    def of(cls, height: int, width: int) -> Zoom:
+        """That of a picture of this size in pixels."""
+        short, long = sorted((height, width))
+        up = min(LARGEST_FACTOR, -(-SMALL_EDGE // short), LARGE_EDGE // long)
+        return cls(max(1, up), -(-long // LARGE_EDGE))
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """A picture (H, W, 3), drawn at this size."""
+        height, width = (-(-edge // self.down) * self.up for edge in image.shape[:2])
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if self.down > 1 else cv2.INTER_LINEAR)
+
+    def labels(self, labels: np.ndarray) -> np.ndarray:
+        """Labels or masks (..., H, W) of a picture of this size."""
+        return labels[..., :: self.down, :: self.down].repeat(self.up, -2).repeat(self.up, -1)
 
 
 @dataclass
@@ -96,9 +128,8 @@ class Results:
         height, width = picture.image.shape[:2]
         record = dict(file=picture.name, drawn=self.drawn[picture.name], width=width, height=height)
         record |= self.describe(picture, sample)
-        factor = min(LARGEST_FACTOR, -(-DRAWN_EDGE // min(height, width)))
-        image = cv2.cvtColor(picture.image, cv2.COLOR_BGR2RGB)
-        drawn = self.draw(cv2.resize(image, None, fx=factor, fy=factor), sample, factor)
+        zoom = Zoom.of(height, width)
+        drawn = self.draw(zoom.picture(cv2.cvtColor(picture.image, cv2.COLOR_BGR2RGB)), sample, zoom)
         write_picture(self.out / record['drawn'], np.ascontiguousarray(drawn[..., ::-1]))
         self.records.append(record)
 
@@ -116,8 +147,8 @@ class Results:
         """The prediction as JSON holds it."""
         raise NotImplementedError
 
-    def draw(self, image: np.ndarray, sample: Any, factor: int) -> np.ndarray:
-        """The picture (H, W, 3), RGB, with the prediction drawn on it; it comes enlarged by ``factor``."""
+    def draw(self, image: np.ndarray, sample: Any, zoom: Zoom) -> np.ndarray:
+        """The picture (H, W, 3), RGB, with the prediction drawn on it; it comes in the size of ``zoom``."""
         raise NotImplementedError
 
     def keeps(self, label: int) -> bool:
@@ -138,7 +169,7 @@ class ClassificationResults(Results):
         name = self.predictor.name_of
         return dict(top=[dict(label=label, name=name(label), score=score) for label, score in self._top(sample)])
 
-    def draw(self, image: np.ndarray, sample: Any, factor: int) -> np.ndarray:
+    def draw(self, image: np.ndarray, sample: Any, zoom: Zoom) -> np.ndarray:
         top = [label for label, _ in self._top(sample)]
         sample.set_pred_label(top)
         names = {label: self.predictor.name_of(label).split(',')[0].strip() for label in top}
@@ -190,16 +221,16 @@ class DetectionResults(Results):
             self.annotations.append(annotation)
         return dict(id=image_id)
 
-    def draw(self, image: np.ndarray, sample: Any, factor: int) -> np.ndarray:
+    def draw(self, image: np.ndarray, sample: Any, zoom: Zoom) -> np.ndarray:
         instances = self._kept(sample)
         labels = instances.labels.tolist()
         instances.label_names = [self.predictor.name_of(label) for label in labels]
         palette = self.predictor.palette
         known = palette is not None and max(labels, default=0) < len(palette)
         self.visualizer.dataset_meta = dict(palette=palette if known else 'random')
-        instances.bboxes = instances.bboxes * factor
+        instances.bboxes = instances.bboxes * (zoom.up / zoom.down)
         if 'masks' in instances:
-            instances.masks = instances.masks.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+            instances.masks = torch.from_numpy(zoom.labels(instances.masks.numpy()))
         sample.pred_instances = instances
         # All that is left is to be drawn; the visualiser takes what is above its threshold.
         self.visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=-1.0)
@@ -249,8 +280,8 @@ class SegmentationResults(Results):
         ]
         return dict(label_map=path, classes=classes)
 
-    def draw(self, image: np.ndarray, sample: Any, factor: int) -> np.ndarray:
-        labels = _label_map(sample).repeat(factor, 0).repeat(factor, 1)
+    def draw(self, image: np.ndarray, sample: Any, zoom: Zoom) -> np.ndarray:
+        labels = zoom.labels(_label_map(sample))
         number = max(int(labels.max()) + 1, len(self.predictor.classes))
         palette = self.predictor.palette
         if palette is None or len(palette) < number:
@@ -258,7 +289,7 @@ class SegmentationResults(Results):
         names = [self.predictor.name_of(label) for label in range(number)]
         self.visualizer.set_dataset_meta(classes=names, palette=palette)
         # The visualiser's own labels are blended with the picture, and finding a place for them sorts every pixel in a
-        # list: minutes and gigabytes for the picture of a camera.
+        # list: seconds where this takes milliseconds.
         sample.pred_sem_seg = PixelData(data=torch.from_numpy(labels)[None])
         self.visualizer.add_datasample('', image, sample, draw_gt=False, with_labels=False)
         coloured = self.visualizer.get_image()

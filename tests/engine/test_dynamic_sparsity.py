@@ -351,7 +351,7 @@ def test_what_is_logged(tmp_path, monkeypatch):
     log = log_of(tmp_path)
     assert re.search(
         r'sparse training, dynamic: 408 of 816 weights active \(density 0\.5000\) in 4 layers, 2 of them dense '
-        r'\(4, head\.0\), 1 updates of the masks to come',
+        r'\(4, head\.0\), updates of the masks to come: 1\n',
         log,
     ), log
     found = re.search(r'update 1 after 10 optimizer steps pruned (\d+) and grew (\d+) mask entries \(prune rate', log)

@@ -54,7 +54,7 @@ def zeros_stay(run, iteration):
         assert torch.equal(weight, weight * mask), f'{name} at iteration {iteration}'
 
 
-def tests(folder):
+def testing():
     loader = dict(
         batch_size=2,
         num_workers=0,
@@ -70,7 +70,7 @@ def tests(folder):
 def test_trained_and_fused(name, scope, tmp_path):
     hook = sparsity(init='snip', scope=scope, interval=3, sparsity=0.4)
     deploy = dict(type='mmlk.SwitchToDeployHook')
-    run = runner(tmp_path, hook, EMA, Probe(zeros_stay), model=Classifier(name), length=8, **tests(tmp_path))
+    run = runner(tmp_path, hook, EMA, Probe(zeros_stay), model=Classifier(name), length=8, **testing())
     run.train()
     training = hook_of(run).training
     assert training.updates_done == 2
@@ -81,7 +81,7 @@ def test_trained_and_fused(name, scope, tmp_path):
     assert len(set(compact_names(list(training.parameters)).values())) == len(training.parameters)
     result = run.test()['sum']
     torch.manual_seed(0)
-    fused = runner(tmp_path / 'fused', deploy, model=run.model, **tests(tmp_path))
+    fused = runner(tmp_path / 'fused', deploy, model=run.model, **testing())
     assert fused.test()['sum'] == pytest.approx(result, rel=1e-4)
 
 

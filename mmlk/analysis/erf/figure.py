@@ -19,8 +19,9 @@ from mmlk.analysis.erf.matrix import Erf
 #: One hue from dark to light: readable without colour vision, and zero is black, not a colour of its own.
 COLOURS = 'magma'
 
-#: Percentile of the pixels above zero that gets the brightest colour: a few outliers must not leave the rest black.
-BRIGHT = 99.9
+#: Share of the sum in the pixels that get the brightest colour: a few outliers must not leave the rest black. By the
+#: sum, because by the number of pixels faint tails would be drawn as if they counted.
+BRIGHT = 0.1
 
 #: Panels beside each other, and their edge in inches.
 COLUMNS = 4
@@ -95,7 +96,7 @@ def draw_erf(
         axis.set_axis_off()
     formula = 'log10(contribution + 1)' if scale == 'log' else 'contribution'
     bar = upper.colorbar(image, ax=list(axes), shrink=0.8, aspect=25, extend='max')
-    bar.set_label(f'{formula}, brightest 0.1 % = 1', fontsize=8)
+    bar.set_label(f'{formula}, brightest tenth = 1', fontsize=8)
     bar.ax.tick_params(labelsize=7)
     _draw_table(lower, panels, areas)
     if path is not None:
@@ -114,7 +115,8 @@ def _draw_panel(axis: Axes, panel: Panel, areas: Sequence[Area], scale: str):
     shown = scaled[: height // block * block, : width // block * block]
     means = shown.reshape(height // block, block, width // block, block).mean((1, 3))
     extent = (0, shown.shape[1], shown.shape[0], 0)
-    brightest = np.percentile(means[means > 0], BRIGHT)
+    falling = np.sort(means, axis=None)[::-1]
+    brightest = falling[np.searchsorted(falling.cumsum(), BRIGHT * falling.sum())]
     image = axis.imshow(means / brightest, cmap=COLOURS, vmin=0, vmax=1, interpolation='antialiased', extent=extent)
     axis.set_title(panel.name, fontsize=10, pad=16)
     line = f'{panel.weights}, stage {panel.erf.stage}'

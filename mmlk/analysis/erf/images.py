@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,8 @@ def scene_images(num_images: int, size: tuple[int, int], seed: int = 0, scene_si
     """
     from mmlk.datasets.demo.scenes import render_scene
 
+    # Painting takes longer than many a network; fifty scenes are 10 MB.
+    @cache
     def read(index: int) -> NDArray[np.uint8]:
         return render_scene(seed + index, scene_size).image
 

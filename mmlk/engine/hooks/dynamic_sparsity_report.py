@@ -32,7 +32,7 @@ class SparsityReport:
         text = (
             f'sparse training, {mode}: {self._overall()} in {len(training.parameters)} layers'
             + (f', {len(dense)} of them dense ({_shorten([self._names[name] for name in dense])})' if dense else '')
-            + (f', {updates - training.updates_done} updates of the masks to come' if mode == 'dynamic' else '')
+            + (f', updates of the masks to come: {updates - training.updates_done}' if mode == 'dynamic' else '')
         )
         self.runner.logger.info(('resumed ' if resumed else '') + text)
         if not resumed:

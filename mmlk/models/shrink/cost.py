@@ -12,9 +12,10 @@ from mmlk.ops.depthwise_conv2d import triton_tiles
 from mmlk.ops.depthwise_conv2d.cpu import cost
 from mmlk.ops.memory_format import output_format
 
-#: What there is beside the convolutions on a CPU: nanoseconds per pixel of channels that are gathered and put back, and
-#: of two maps that are added, on two threads; milliseconds per call of the op, and per group of channels.
-_CPU_MOVE, _CPU_ADD = 0.75, 0.2
+#: What there is beside the convolutions on a CPU, in nanoseconds per pixel on two threads: channels that are gathered
+#: and put back, in the contiguous layout and in channels_last (from whole networks, where odd numbers of channels are
+#: slower too), and the sum of two maps; in milliseconds, a call of the op and a group of channels.
+_CPU_MOVE, _CPU_MOVE_LAST, _CPU_ADD = 0.75, 2.0, 0.2
 _CPU_CALL, _CPU_GROUP = 0.06, 0.04
 
 
@@ -54,7 +55,8 @@ def convolution_ms(site: Site, channels: int, kernel_sizes: tuple[tuple[int, int
 
 def moving_ms(site: Site, channels: int) -> float:
     """Milliseconds to gather ``channels`` channels before a convolution and to put them back."""
-    return _pass_ms(site, channels, _CPU_MOVE, copies=2) + (_CPU_GROUP if site.device == 'cpu' else 0.0)
+    per_pixel = _CPU_MOVE_LAST if site.channels_last else _CPU_MOVE
+    return _pass_ms(site, channels, per_pixel, copies=2) + (_CPU_GROUP if site.device == 'cpu' else 0.0)
 
 
 def _pass_ms(site: Site, channels: int, per_pixel: float, copies: float) -> float:

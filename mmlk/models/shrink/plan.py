@@ -67,6 +67,11 @@ def make_plan(support: np.ndarray, site: Site, taps: int, max_groups: int = MAX_
             best = Plan(tuple(groups), cost)
     if not len(dead):
         return best
+    if not moved:
+        # Where moving channels costs more than convolving those of zeros, they stay.
+        together = cheapest_sizes(support[live].any(0), len(support), site, taps)
+        if together[1] < best.predicted_ms + constant:
+            return Plan((PlannedGroup(np.arange(len(support)), together[0]),), together[1])
     return Plan((*best.groups, PlannedGroup(dead, ())), best.predicted_ms + constant)
 
 

@@ -36,7 +36,7 @@ def test_says_what_is_drawn():
     panels = [panel('pelk_t'), panel('slak_t', 'random weights', trained=False)]
     found = texts(draw_erf(panels, title='3 images', thresholds=[0.5, 0.99]))
     assert {'3 images', 'pelk_t', 'slak_t', 'a.pth, stage 3', 'random weights, stage 3'} <= set(found)
-    assert 'log10(contribution + 1), brightest 0.1 % = 1' in found
+    assert 'log10(contribution + 1), brightest tenth = 1' in found
     assert found.count('7.1 % (17)') == 2
     red = [text for axis in draw_erf(panels).subfigs[0].axes for text in axis.texts if text.get_color() == '#c00000']
     assert [text.get_text() for text in red] == ['random weights, stage 3']
@@ -49,8 +49,23 @@ def test_rows_of_four():
     assert len(axes) == 6
 
 
+def test_faint_tails_stay_dark_and_outliers_blind_nobody():
+    """A few pixels of 100, a square of 1 with half of the sum, and tails of 1e-6 everywhere."""
+    matrix = np.full((200, 200), 1e-6)
+    matrix[80:120, 80:120] = 1
+    matrix[0, :16] = 10
+    shown = draw_erf([Panel('', '', Erf(matrix, 3, (2, 2), 1))], scale='linear').axes[0].images[0].get_array()
+    assert shown[0, 0] == 1
+    assert shown[100, 100] == pytest.approx(0.1)
+    matrix[0, :16] = 1e-6
+    matrix[0, 0] = 100
+    shown = draw_erf([Panel('', '', Erf(matrix, 3, (2, 2), 1))], scale='linear').axes[0].images[0].get_array()
+    assert shown[100, 100] == 1
+    assert shown[50, 50] < 1e-5
+
+
 def test_linear_scale():
-    assert 'contribution, brightest 0.1 % = 1' in texts(draw_erf([panel('one')], scale='linear'))
+    assert 'contribution, brightest tenth = 1' in texts(draw_erf([panel('one')], scale='linear'))
 
 
 def test_area_as_text():
