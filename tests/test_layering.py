@@ -70,6 +70,7 @@ ALLOWED = {
         'mmlk.analysis',
         'mmlk.benchmarks',
         'mmlk.checkpoints',
+        'mmlk.compat',
         'mmlk.datasets',
         'mmlk.diagnosis',
         'mmlk.errors',

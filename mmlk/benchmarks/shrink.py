@@ -16,13 +16,14 @@ from mmlk.models.shrink import ShrinkReport, shrink_kernels
 from mmlk.nn.compact_conv import CompactConv2d
 
 #: Zero kernels per layer that the authors' run of SW-T ended with (figure analysis/sparsity.pdf of their repository),
-#: of 1020, 2074, 3936 and 2460 in a layer of stage 1 to 4.
+#: of so many in a layer of each stage.
 RELEASED_ZEROS = (
     (99, 0, 459),
     (0, 427, 1230),
     (2046, 830, 440, 917, 850, 1075, 1677, 1597, 1185, 1572, 1138, 677, 820, 957, 1263, 1517, 1167, 1582),
     (1233, 740, 868),
 )
+RELEASED_KERNELS = (1020, 2074, 3936, 2460)
 
 #: The largest block that glibc serves from memory it keeps. Freed once, as larger maps of a network are, it keeps later
 #: ones from being handed back to the system and cleared anew at every call.
@@ -105,15 +106,14 @@ def build(case: Case, seed: int = 0, **settings) -> nn.Module:
         for stage, layers in enumerate(network.stages):
             mixers = [module for module in layers.modules() if isinstance(module, BaseMixer)]
             for index, mixer in enumerate(mixers):
-                _mask(mixer, case, _sparsity(case, stage, index, mixer), generator)
+                _mask(mixer, case, _sparsity(case, stage, index), generator)
     return switch_to_deploy(network, case.form)
 
 
-def _sparsity(case: Case, stage: int, index: int, mixer: BaseMixer) -> float:
+def _sparsity(case: Case, stage: int, index: int) -> float:
     if case.pattern != 'released':
         return case.sparsity
-    zeros = RELEASED_ZEROS[stage][index % len(RELEASED_ZEROS[stage])]
-    return zeros / len(mixer.paths[0])
+    return RELEASED_ZEROS[stage][index] / RELEASED_KERNELS[stage]
 
 
 def _mask(mixer: BaseMixer, case: Case, sparsity: float, generator: torch.Generator) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from mmlk.analysis.equivalence import TOLERANCE, compare_forms
 from mmlk.checkpoints.fit import require_fit
 from mmlk.cli.reparam_inputs import Input
 from mmlk.cli.reparam_model import Source, build_model
-from mmlk.compat.checkpoint_loader import load_checkpoint_file
 from mmlk.datasets.demo.recipe import forget_pretraining
 from mmlk.errors import UsageError
 from mmlk.models import BaseLargeKernelBackbone
@@ -147,7 +147,8 @@ def _try_out(checkpoint: Path, model: nn.Module, reference: nn.Module, inputs: S
     Raises:
         UsageError: It gives other outputs.
     """
-    model.load_state_dict(load_checkpoint_file(checkpoint, map_location='cpu')['state_dict'])
+    content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu', logger='silent')
+    model.load_state_dict(content['state_dict'])
     comparison = compare_forms(reference, model, inputs, {torch.float32: TOLERANCE[torch.float32]})
     part, difference = comparison.worst(torch.float32)
     if not comparison.equal:
