@@ -50,4 +50,4 @@ def test_released_sparsity():
         kernel = build(case, depths=(3, 1, 1, 1), width_factor=0.25).stages[0].blocks[2].mixer.reparam_convs[1].weight
         density.append((kernel != 0).double().mean().item())
     assert density[0] == pytest.approx(1 - 459 / 1020, abs=0.1)
-    assert density[1] > 0.9
+    assert density[1] > 0.8
