@@ -19,8 +19,9 @@ from mmlk.nn.compact_conv import CompactConv2d, KernelGroup
 
 __all__ = ['ShrinkReport', 'ShrunkLayer', 'load_shrunk', 'shrink_kernels']
 
-#: A plan has to be faster by this much: predictions of near-equal times are not exact.
-WORTH = 0.95
+#: A plan has to be predicted to take less than this share of the time: measured, those at 0.82 to 0.9 gained 6 % or
+#: lost as much, and those below 0.8 gained.
+WORTH = 0.8
 
 _WARM_UP, _RUNS = 2, 15
 
