@@ -6,7 +6,7 @@ from numerics import randomise
 from torch import nn
 
 from mmlk.cli.config import read_config
-from mmlk.cli.reparam_model import build_model
+from mmlk.cli.reparam.model import build_model
 
 #: Family -> part of the names of its configs, and what makes its backbone small.
 _FAMILIES = {

@@ -61,7 +61,7 @@ def main() -> int:
     args = parse_args()
     # RuntimeError: memory is short.
     with one_sentence(*BUILD_ERRORS, RuntimeError):
-        from mmlk.cli.reparam import run
+        from mmlk.cli.reparam.run import run
 
         return run(args)
 

@@ -98,13 +98,13 @@ def build_model(cfg: Config, image_size: tuple[int, int], device: str) -> nn.Mod
         # Images would be padded to the recipe's crop.
         config.data_preprocessor.size = image_size
     model = revert_sync_batchnorm(MODELS.build(config))
-    with _quiet():
+    with quiet_initialisation():
         model.init_weights()
     return model.to(device)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_initialisation() -> Iterator[None]:
     """MMEngine prints a paragraph for every parameter it initialises."""
     logger = MMLogger.get_current_instance()
     before = logger.level

@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from mmlk.analysis.erf.images import MEAN, STD
-from mmlk.benchmarks.models import _quiet
+from mmlk.benchmarks.models import quiet_initialisation
 from mmlk.checkpoints.fit import OUTPUT_NORM_PREFIXES, require_fit, unwrap_state_dict
 from mmlk.cli.config import read_config
 from mmlk.cli.run import require_file
@@ -96,7 +96,7 @@ def backbone_of_config(path: str, checkpoint: str | None = None, options: dict |
         # What tools/reparam.py writes: the whole model is fused, and so has to be its part.
         fused = {key: model[key] for key in ('form', 'deep') if key in model}
         settings = dict(settings, **fused, type=FUSED, network=settings['type'])
-    with _quiet():
+    with quiet_initialisation():
         network = revert_sync_batchnorm(MODELS.build(settings))
         network.init_weights()
     weights = RANDOM

@@ -15,7 +15,8 @@ from mmlk.benchmarks.environment import describe_run
 from mmlk.benchmarks.models import DEFAULTS, ModelBenchmark, host_of, set_backend, variants
 from mmlk.benchmarks.results import write_results
 from mmlk.benchmarks.timing import make_clock
-from mmlk.cli.benchmark_ops import check_backend, check_json, print_machine, resolve_device
+from mmlk.cli.benchmark_ops import check_backend, check_json, print_machine
+from mmlk.cli.device import resolve_device
 from mmlk.cli.progress import make_progress
 from mmlk.cli.summary import console_of_width
 from mmlk.errors import UsageError

@@ -19,6 +19,7 @@ from mmlk.benchmarks.ops import LIMIT_BACKWARD_MS, LIMIT_FACTOR, LIMIT_FORWARD_M
 from mmlk.benchmarks.roofline import PASSES, Ceilings, dense_flops
 from mmlk.benchmarks.shapes import CPU_BATCH, TABLES, Shape, select_shapes
 from mmlk.benchmarks.timing import Clock, make_clock, measure_ceilings, touch_memory
+from mmlk.cli.device import resolve_device
 from mmlk.cli.progress import make_progress
 from mmlk.cli.summary import console_of_width
 from mmlk.errors import UsageError
@@ -36,17 +37,6 @@ SECONDS = {'cpu': (0.3, 0.07), 'cuda': (0.05, 0.02)}
 TOUCHED_BYTES = 1 << 30
 #: The status of a run in which a result was wrong.
 WRONG_STATUS = 1
-
-
-def resolve_device(device: str | None) -> str:
-    """The device to run on: a GPU where there is one.
-
-    Raises:
-        UsageError: A GPU is asked for and there is none.
-    """
-    if device == 'cuda' and not torch.cuda.is_available():
-        raise UsageError('--device cuda needs a CUDA device that torch can use, found none; use --device cpu')
-    return device or ('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 def check_backend(option: str, name: str | None, op: str = 'depthwise') -> None:

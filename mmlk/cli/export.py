@@ -16,7 +16,7 @@ from mmlk.benchmarks.timing import interleave, make_clock
 from mmlk.cli.config import load_config
 from mmlk.cli.grid import Grid
 from mmlk.cli.progress import make_progress
-from mmlk.cli.reparam_model import Source, load_source
+from mmlk.cli.reparam.model import Source, load_source
 from mmlk.cli.run import require_file
 from mmlk.errors import UsageError
 from mmlk.export import FORMATS, Difference, ExportedNetwork, ExportResult, export_network

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from mmlk.cli.config import read_config
+from mmlk.cli.device import resolve_device
 from mmlk.cli.errors import INTERRUPT_STATUS
 from mmlk.cli.progress import make_progress
 from mmlk.cli.run import require_file
@@ -52,7 +53,7 @@ def prepare(args: argparse.Namespace) -> Plan:
     """
     source, out = args.source.expanduser(), args.out.expanduser()
     require_file(args.checkpoint)
-    device = resolve_device(args.device)
+    device = torch.device(resolve_device(args.device))
     names, others = find_pictures(source, skip=out)
     check_folder(source, out)
     cfg = read_config(args.config, args.cfg_options)
@@ -99,23 +100,6 @@ def run(plan: Plan) -> int:
             rows.append(('label maps', str(results.out / LABELS)))
     print_table('predicted', rows)
     return status or (FAILED_STATUS if problems else 0)
-
-
-def resolve_device(name: str | None) -> torch.device:
-    """The device to run on: a GPU where there is one.
-
-    Raises:
-        UsageError: There is no such device here.
-    """
-    if name is None:
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().partition('\n')[0]
-        raise UsageError(f'--device must be one that torch can use here, such as cpu, got {name} ({reason})') from error
-    return device
 
 
 def check_folder(source: Path, out: Path) -> None:

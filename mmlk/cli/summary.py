@@ -47,7 +47,8 @@ def read_summary(work_dir: str | Path) -> RunSummary:
         raise UsageError(f'expected the work directory of a training run, found no logged run in {work_dir}')
     records = [json.loads(line) for line in runs[-1].read_text().splitlines() if line.strip()]
     steps = [record for record in records if 'loss' in record]
-    validations = [record for record in records if 'loss' not in record]
+    # Hooks log in between: the density of every layer, for one.
+    validations = [record for record in records if not {'loss', 'density'} & record.keys()]
     metrics = {}
     if validations:
         metrics = {key: value for key, value in validations[-1].items() if key not in ('step', 'time', 'data_time')}

@@ -32,7 +32,7 @@ from mmlk.analysis.erf import (
 )
 from mmlk.analysis.erf.figure import format_area
 from mmlk.cli.backbones import Backbone, backbone_of_config, backbone_of_timm, pair_with_checkpoints
-from mmlk.cli.benchmark_ops import resolve_device
+from mmlk.cli.device import resolve_device
 from mmlk.cli.grid import write_whole
 from mmlk.cli.progress import make_progress
 from mmlk.cli.summary import console_of_width

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmlk.analysis.equivalence import Comparison, Difference, compare_forms, part_outputs, relative_difference
 from mmlk.analysis.form_complexity import count_form_macs
-from mmlk.cli.reparam_inputs import random_inputs
+from mmlk.cli.reparam.inputs import random_inputs
 from mmlk.errors import UsageError
 from mmlk.models import switch_to_deploy
 

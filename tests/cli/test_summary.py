@@ -37,6 +37,11 @@ def test_loop_of_epochs(tmp_path):
     assert 'data_time' not in rows
 
 
+def test_density_of_sparse_training_is_no_metric(tmp_path):
+    rows = rows_of(tmp_path, {'loss': 1.0, 'density': 0.6, 'step': 10}, {'density': 0.6, 'density/s0': 0.5, 'step': 10})
+    assert rows == {'iterations': '10', 'final loss': '1.0000', 'checkpoint': 'none', 'log': 'none'}
+
+
 def test_no_run(tmp_path):
     with pytest.raises(UsageError, match='found no logged run'):
         read_summary(tmp_path)

@@ -10,7 +10,7 @@ from sparse_runs import EMA, Pictures, Probe, hook_of, runner, sparsity
 from torch import nn
 
 import mmlk.analysis.sparsity_figure
-from mmlk.engine.hooks.dynamic_sparsity_report import compact_names
+from mmlk.engine.hooks.dynamic_sparsity.report import compact_names
 
 NETWORKS = {
     'PeLK': dict(arch='t', depths=(1, 1, 2, 1), width_factor=1 / 12, kernel_size=(9, 9, 7, 7), center_radius=1),

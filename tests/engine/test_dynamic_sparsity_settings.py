@@ -9,8 +9,8 @@ from sparse_runs import runner, sparsity
 
 import mmlk  # noqa: F401
 from mmlk.engine import DynamicSparsityHook
-from mmlk.engine.hooks.dynamic_sparsity_report import compact_names
-from mmlk.engine.hooks.dynamic_sparsity_settings import MODES
+from mmlk.engine.hooks.dynamic_sparsity.report import compact_names
+from mmlk.engine.hooks.dynamic_sparsity.settings import MODES
 from mmlk.errors import UsageError
 
 NAME = 'of mmlk.DynamicSparsityHook'

@@ -14,7 +14,7 @@ from mmengine.config import Config, DictAction
 from numerics import randomise
 from tool_runner import TINY, TOOLS, run_tool
 
-from mmlk.cli.reparam_model import build_model
+from mmlk.cli.reparam.model import build_model
 
 CONFIG = 'configs/ade20k/upernet_pelk_t.py'
 SIZE = ['--size', '96x128', '--seconds', '0.01']

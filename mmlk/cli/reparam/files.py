@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mmlk.analysis.equivalence import TOLERANCE, compare_forms
 from mmlk.checkpoints.fit import require_fit
-from mmlk.cli.reparam_inputs import Input
-from mmlk.cli.reparam_model import Source, build_model
+from mmlk.cli.reparam.inputs import Input
+from mmlk.cli.reparam.model import Source, build_model
 from mmlk.datasets.demo.recipe import forget_pretraining
 from mmlk.errors import UsageError
 from mmlk.models import BaseLargeKernelBackbone

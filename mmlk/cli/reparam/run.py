@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from mmlk.analysis.equivalence import SHRUNK_TOLERANCE, TOLERANCE, compare_forms
-from mmlk.cli.benchmark_ops import resolve_device
 from mmlk.cli.config import load_config
+from mmlk.cli.device import resolve_device
 from mmlk.cli.progress import make_progress
-from mmlk.cli.reparam_files import check_targets, write_fused
-from mmlk.cli.reparam_inputs import SIZES, Input, picture_inputs, random_inputs
-from mmlk.cli.reparam_model import fuse, load_source, shrink
-from mmlk.cli.reparam_report import measure_forms, print_comparison, print_costs
+from mmlk.cli.reparam.files import check_targets, write_fused
+from mmlk.cli.reparam.inputs import SIZES, Input, picture_inputs, random_inputs
+from mmlk.cli.reparam.model import fuse, load_source, shrink
+from mmlk.cli.reparam.report import measure_forms, print_comparison, print_costs
 from mmlk.cli.run import require_file
 
 #: The status of a run in which the two forms differ.

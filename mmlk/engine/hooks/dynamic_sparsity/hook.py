@@ -14,10 +14,10 @@ from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
-from mmlk.engine.hooks.dynamic_sparsity_averages import MaskedAverages
-from mmlk.engine.hooks.dynamic_sparsity_report import SparsityReport
-from mmlk.engine.hooks.dynamic_sparsity_settings import HOOK, check_settings
-from mmlk.engine.hooks.dynamic_sparsity_snip import score_one_batch
+from mmlk.engine.hooks.dynamic_sparsity.averages import MaskedAverages
+from mmlk.engine.hooks.dynamic_sparsity.report import SparsityReport
+from mmlk.engine.hooks.dynamic_sparsity.settings import HOOK, check_settings
+from mmlk.engine.hooks.dynamic_sparsity.snip import score_one_batch
 from mmlk.errors import UsageError
 from mmlk.registry import HOOKS
 from mmlk.sparsity import (
