@@ -61,7 +61,7 @@ def main() -> None:
         runner = build_runner(cfg, 'train_loop', 'val_loop')
         if cfg.get('resume'):
             require_resumable(runner, cfg.load_from)
-    with one_sentence():
+    with one_sentence(interrupted='stopped; continue with the same command and --resume'):
         runner.train()
         if runner.rank == 0:
             print_table(f'trained {args.config}', summary_rows(read_summary(cfg.work_dir)))

@@ -23,18 +23,19 @@ _REGISTRY_PREFIX = re.compile(r'^(?:class `\w+` in \S+: )+')
 
 
 @contextmanager
-def one_sentence(*errors: type[BaseException]) -> Iterator[None]:
+def one_sentence(*errors: type[BaseException], interrupted: str = 'stopped') -> Iterator[None]:
     """Print user errors as ``error: ...`` and exit with status 2; other exceptions pass.
 
     Args:
         *errors: Exceptions that count as user errors besides :class:`UsageError`, missing files and unsafe checkpoints.
+        interrupted: What to print on Ctrl-C.
 
     ``MMLK_TRACEBACK=1`` lets every exception through. Ctrl-C exits with status 130.
     """
     try:
         yield
     except KeyboardInterrupt:
-        print('\nstopped; continue with the same command and --resume', file=sys.stderr)
+        print(f'\n{interrupted}', file=sys.stderr)
         sys.exit(INTERRUPT_STATUS)
     except (UsageError, FileNotFoundError, pickle.UnpicklingError, *errors) as error:
         if os.environ.get('MMLK_TRACEBACK'):
