@@ -64,7 +64,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    with one_sentence():
+    kept = '; continue with the same command and --resume' if args.json else ''
+    with one_sentence(interrupted=f'stopped{kept}'):
         from mmlk.cli.benchmark_ops import list_shapes, run
 
         if args.list:
