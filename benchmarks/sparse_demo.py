@@ -26,7 +26,7 @@ from mmlk.errors import UsageError
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = """\
   python benchmarks/sparse_demo.py --json benchmarks/results/NAME.json     3 seeds, about 40 minutes on two cores
-  python benchmarks/sparse_demo.py --seeds 0 --init erk --interval 20
+  python benchmarks/sparse_demo.py --seeds 0 --init erk --interval 6
   python benchmarks/sparse_demo.py --iterations 4 --seeds 0 1              does it run at all
 """
 #: Written beside a run's logs when it is finished.
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--iterations', type=positive_int, default=120, metavar='N', help='of each run')
     parser.add_argument('--sparsity', type=float, default=0.4, help='share of the weights at zero')
     parser.add_argument('--init', default='snip', help='snip, erk or uniform')
-    parser.add_argument('--interval', type=positive_int, default=10, metavar='N', help='optimizer steps')
+    parser.add_argument('--interval', type=positive_int, default=12, metavar='N', help='optimizer steps (default: 12)')
     parser.add_argument('--prune-rate', type=float, default=0.3, help='default: 0.3, as SLaK-S and -B')
     parser.add_argument('--growth', default='random', help='random or gradient')
     parser.add_argument('--jobs', type=positive_int, default=2, metavar='N', help='runs at the same time')

@@ -220,7 +220,8 @@ def shorten_schedule(cfg: dict, settings: DemoSettings) -> None:
             hook['interval'] = 1
         elif type_name(hook) == 'DynamicSparsityHook' and hook.get('mode', 'dynamic') == 'dynamic':
             # The recipe's interval may be longer than the whole demo, and the masks would never change.
-            hook['interval'] = max(1, settings.iterations // MASK_UPDATES)
+            longest = max(1, settings.iterations // MASK_UPDATES)
+            hook['interval'] = min(hook.get('interval') or longest, longest)
             if hook.get('share_interval', 0) > MASK_SHARING:
                 hook['share_interval'] = MASK_SHARING
 

@@ -156,6 +156,7 @@ def sparse(**settings):
     [
         (120, sparse(sparsity=0.4, interval=2000), sparse(sparsity=0.4, interval=12)),
         (120, sparse(sparsity=0.4), sparse(sparsity=0.4, interval=12)),
+        (120, sparse(sparsity=0.4, interval=5), sparse(sparsity=0.4, interval=5)),
         (2, sparse(sparsity=0.4, interval=100), sparse(sparsity=0.4, interval=1)),
         (120, sparse(interval=100, share_interval=131), sparse(interval=12, share_interval=3)),
         (120, sparse(interval=100, share_interval=1), sparse(interval=12, share_interval=1)),
