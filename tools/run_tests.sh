@@ -20,8 +20,7 @@ usage() {
 Usage: bash tools/run_tests.sh [--family upstream|onedl] [PYTEST ARGUMENTS]
 
 Makes or reuses the environment .venv (the first time about 3 minutes and 5.3 GB, later a second) and runs the test
-suite in it, in as many processes as there are processors, up to four (-n 0: in one). Works from any folder; paths among
-the arguments are relative to the repository.
+suite in it. Works from any folder; paths among the arguments are relative to the repository.
 
 Options:
   --family onedl   a second environment, .venv-onedl (as large as the first), with the maintained fork of OpenMMLab's
@@ -32,7 +31,8 @@ Options:
 Examples:
   bash tools/run_tests.sh                          # everything
   bash tools/run_tests.sh tests/ops -k backward    # one folder, one word
-  bash tools/run_tests.sh -n 0 -x -vv              # any argument of pytest
+  bash tools/run_tests.sh -x -vv --durations=0     # any argument of pytest
+  bash tools/run_tests.sh -n 4                     # in four processes, for machines with more than two cores
   bash tools/run_tests.sh --family onedl           # the other family of packages
   bash tools/run_tests.sh --family onedl tests     # everything with it
   MMLK_PYTHON=python bash tools/run_tests.sh       # in the active environment, as it is
@@ -87,13 +87,4 @@ if [ "$family" = onedl ] && [ -z "$has_path" ]; then
     # shellcheck disable=SC2206  # several words on purpose
     arguments=($family_tests ${arguments[@]+"${arguments[@]}"})
 fi
-# Everything at once runs in several processes with one thread each; what is chosen by path runs in this one, so that
-# output and debuggers work as usual. An own -n wins, as pytest takes the last.
-parallel=()
-workers=$(nproc 2>/dev/null || echo 1)
-[ "$workers" -le 4 ] || workers=4 # each takes up to 3 GiB
-if [ -z "$has_path" ] && [ "$workers" -gt 1 ] && "$python" -c 'import xdist' 2>/dev/null; then
-    parallel=(-n "$workers" --dist worksteal)
-    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-fi
-exec "$python" -m pytest ${parallel[@]+"${parallel[@]}"} ${arguments[@]+"${arguments[@]}"}
+exec "$python" -m pytest ${arguments[@]+"${arguments[@]}"}

@@ -11,7 +11,7 @@ from sparse_processes import RUNS, network, train
 from sparse_runs import hook_of
 
 import mmlk.analysis.sparsity_figure
-from mmlk.engine.hooks import dynamic_sparsity_snip
+from mmlk.engine.hooks.dynamic_sparsity import snip as dynamic_sparsity_snip
 
 #: Largest relative difference allowed between one and two processes, which sum gradients in another order.
 ROUNDING = 1e-9

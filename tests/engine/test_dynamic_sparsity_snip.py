@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import mmlk.analysis.sparsity_figure
 from mmlk.benchmarks.synthetic import make_data
-from mmlk.engine.hooks import dynamic_sparsity_snip
+from mmlk.engine.hooks.dynamic_sparsity import snip as dynamic_sparsity_snip
 from mmlk.engine.hooks.dynamic_sparsity.snip import draw_batch, score_one_batch
 from mmlk.errors import UsageError
 from mmlk.sparsity import generator_for, select_parameters

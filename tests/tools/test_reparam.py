@@ -250,7 +250,7 @@ class TestShrink:
             np.testing.assert_allclose(scores(a), scores(b), rtol=1e-4, atol=1e-3)
 
     def test_wrong_cut(self, sparse, tmp_path, monkeypatch):
-        from mmlk.cli import reparam_model
+        from mmlk.cli.reparam import model as reparam_model
 
         right = reparam_model.shrink_kernels
 
