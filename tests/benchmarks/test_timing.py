@@ -64,8 +64,7 @@ def test_cpu_clock_measures():
     clock = CpuClock()
     a = torch.randn(300, 300)
     short, long = (min(clock.time(lambda n=n: [a @ a for _ in range(n)])() for _ in range(5)) for n in (1, 40))
-    # Other work on the machine may double either.
-    assert long > 2 * short > 0
+    assert long > 5 * short > 0
 
 
 def test_ceilings_are_plausible(monkeypatch):
