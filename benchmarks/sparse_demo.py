@@ -22,6 +22,7 @@ from mmlk.cli.arguments import make_parser, positive_int
 from mmlk.cli.errors import one_sentence
 from mmlk.cli.progress import make_progress
 from mmlk.errors import UsageError
+from mmlk.files import write_whole
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = """\
@@ -96,9 +97,7 @@ def train(args: argparse.Namespace, kind: str, seed: int, folder: Path) -> dict[
         lines = [line for line in (folder / 'output.log').read_text().splitlines() if line.strip()] or ['']
         raise UsageError(f'{kind} run with seed {seed} failed: {lines[-1]}; all of it is in {folder / "output.log"}')
     metrics = read_metrics(folder / 'run')
-    partial = done.with_name(done.name + '.part')
-    partial.write_text(json.dumps(metrics) + '\n')
-    os.replace(partial, done)
+    write_whole(done, json.dumps(metrics) + '\n')
     return metrics
 
 

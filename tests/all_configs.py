@@ -51,7 +51,7 @@ def write_results(path: Path, entries: dict[str, dict]) -> None:
     """Write the entries as JSON, and beside it as a table; both files are whole at any time."""
     import torch
 
-    from mmlk.cli.grid import write_whole
+    from mmlk.files import write_whole
 
     packages = ('torch', 'mmengine', 'mmcv-lite', 'mmsegmentation', 'mmdet', 'mmpretrain')
     versions = {'python': platform.python_version()}

@@ -18,11 +18,12 @@ ALLOWED = {
     'mmlk': {'mmlk.compat', 'mmlk.errors', 'mmlk.factory', 'mmlk.nn', 'mmlk.version'},
     'mmlk.version': set(),
     'mmlk.errors': set(),
+    'mmlk.files': set(),
     'mmlk.registry': set(),
     'mmlk.compat': {'mmlk.errors', 'mmlk.version'},
     'mmlk.ops': set(),
     'mmlk.nn': {'mmlk.ops'},
-    'mmlk.checkpoints': {'mmlk.compat', 'mmlk.errors', 'mmlk.registry', 'mmlk.version'},
+    'mmlk.checkpoints': {'mmlk.compat', 'mmlk.errors', 'mmlk.registry', 'mmlk.version', 'mmlk.files'},
     'mmlk.models': {
         'mmlk.models.backbones',
         'mmlk.models.layers',
@@ -51,7 +52,7 @@ ALLOWED = {
         'mmlk.registry',
     },
     'mmlk.factory.names': {'mmlk.errors'},
-    'mmlk.inference': {'mmlk.checkpoints', 'mmlk.errors', 'mmlk.models.reparam'},
+    'mmlk.inference': {'mmlk.checkpoints', 'mmlk.errors', 'mmlk.models.reparam', 'mmlk.files'},
     'mmlk.sparsity': {'mmlk.errors'},
     'mmlk.engine': {
         'mmlk.analysis',
@@ -62,8 +63,8 @@ ALLOWED = {
         'mmlk.sparsity',
     },
     'mmlk.datasets': {'mmlk.errors', 'mmlk.registry', 'mmlk.version'},
-    'mmlk.analysis': {'mmlk.datasets', 'mmlk.errors', 'mmlk.models'},
-    'mmlk.benchmarks': {'mmlk.errors', 'mmlk.models', 'mmlk.nn', 'mmlk.ops', 'mmlk.version'},
+    'mmlk.analysis': {'mmlk.datasets', 'mmlk.errors', 'mmlk.models', 'mmlk.files'},
+    'mmlk.benchmarks': {'mmlk.errors', 'mmlk.models', 'mmlk.nn', 'mmlk.ops', 'mmlk.version', 'mmlk.files'},
     'mmlk.diagnosis': {'mmlk.compat', 'mmlk.ops', 'mmlk.registry', 'mmlk.version'},
     'mmlk.export': {'mmlk.errors', 'mmlk.models.reparam', 'mmlk.nn', 'mmlk.ops'},
     'mmlk.cli': {
@@ -79,6 +80,7 @@ ALLOWED = {
         'mmlk.models',
         'mmlk.ops',
         'mmlk.version',
+        'mmlk.files',
     },
 }
 

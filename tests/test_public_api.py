@@ -117,6 +117,7 @@ REGISTERED = {
 }
 
 WITH_EXAMPLES = [
+    'mmlk.files',
     'mmlk.ops.depthwise_conv2d.functional',
     'mmlk.ops.peripheral_conv2d.functional',
     'mmlk.factory.create',

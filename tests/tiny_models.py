@@ -52,11 +52,16 @@ FAMILIES = tuple(_FAMILIES)
 HOSTS = tuple(_CONFIGS)
 
 
+def head_options(host: str) -> list[str]:
+    """The values of ``--cfg-options`` that shrink what stands on the backbone."""
+    return [f'model.{option}' for option in _HEADS[host]]
+
+
 def tiny_case(host: str, family: str) -> tuple[str, list[str]]:
     """A config and the values of ``--cfg-options`` that shrink it."""
     stem, backbone = _FAMILIES[family]
-    options = [f'backbone.{option}' for option in ('depths=(1,1,1,1)', *backbone)]
-    return _CONFIGS[host].format(stem), [f'model.{option}' for option in (*options, *_HEADS[host])]
+    options = [f'model.backbone.{option}' for option in ('depths=(1,1,1,1)', *backbone)]
+    return _CONFIGS[host].format(stem), [*options, *head_options(host)]
 
 
 def tiny_config(host: str, family: str, *options: str) -> Config:

@@ -43,8 +43,8 @@ def parse_args():
 def main() -> None:
     args = parse_args()
     with one_sentence():
-        from mmlk.cli.grid import write_whole
         from mmlk.cli.tables import json_text
+        from mmlk.files import write_whole
 
         if args.dataset == 'op':
             from mmlk.cli.op_table import make_op_grid, op_json, read_runs

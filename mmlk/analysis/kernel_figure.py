@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mmlk.errors import UsageError
+from mmlk.files import written_whole
 from mmlk.models import BaseMixer, make_sharing_grid
 from mmlk.models.reparam import Branch, fold_norm, pad_kernel
 
@@ -179,9 +179,6 @@ def draw_sharing_grid(
 
 def _save(figure: Figure, path: str | Path | None) -> Figure:
     if path is not None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + '.part')
-        FigureCanvasAgg(figure).print_png(str(partial))
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            FigureCanvasAgg(figure).print_png(str(partial))
     return figure

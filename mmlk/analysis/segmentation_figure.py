@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+
+from mmlk.files import written_whole
 
 #: Colour of pixels without a label.
 IGNORED_COLOUR = (255, 255, 255)
@@ -54,11 +55,8 @@ def draw_segmentation(
     if more:
         handles.append(Patch(facecolor='none', label=f'and {more} more predicted'))
     figure.legend(handles=handles, loc='outside lower center', ncols=5, fontsize=9, frameon=False)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.part')
-    FigureCanvasAgg(figure).print_png(str(partial))
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        FigureCanvasAgg(figure).print_png(str(partial))
 
 
 def _legend_classes(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
+
+from mmlk.files import write_whole
 
 SCHEMA = Path(__file__).with_name('schema.json')
 
@@ -50,10 +51,7 @@ def write_results(results: dict, path: str | Path) -> Path:
     if errors:
         raise ValueError('the results do not match the schema: ' + '; '.join(errors[:5]))
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + '.part')
-    partial.write_text(json.dumps(results, indent=1, allow_nan=False) + '\n')
-    os.replace(partial, target)
+    write_whole(target, json.dumps(results, indent=1, allow_nan=False) + '\n')
     return target
 
 

@@ -19,6 +19,7 @@ from mmlk.checkpoints.families import FAMILIES, Candidate, Family, Shape
 from mmlk.checkpoints.fit import WRAPPERS, some
 from mmlk.checkpoints.key_map import KeyMap
 from mmlk.errors import UsageError
+from mmlk.files import written_whole
 from mmlk.version import __version__
 
 #: Prefixes of what a downstream model has besides its backbone; the names are those of mmseg and mmdet, old and new.
@@ -146,15 +147,9 @@ def write_checkpoint(checkpoint: Mapping, path: str | os.PathLike) -> None:
         raise UsageError(f'{path} is a directory: give the name of the file to write')
     if path.parent.is_file():
         raise UsageError(f'{path.parent} is a file: give a folder to write {path.name} in')
-    partial = path.with_name(f'{path.name}.{os.getpid()}.part')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open('wb') as file:
-                torch.save(checkpoint, file)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(path) as partial, partial.open('wb') as file:
+            torch.save(checkpoint, file)
     except OSError as error:
         raise UsageError(f'{path} could not be written ({error.strerror}): give a place that can be') from error
 

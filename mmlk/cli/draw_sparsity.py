@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mmlk.analysis.sparsity_figure import draw_density, draw_pattern, group_laye
 from mmlk.cli.summary import print_table
 from mmlk.compat.checkpoint_loader import load_checkpoint_file
 from mmlk.errors import UsageError
+from mmlk.files import written_whole
 
 #: Under what names checkpoints hold their weights; the first that is there.
 _STATES = ('state_dict', 'model')
@@ -200,7 +200,5 @@ def write_png(picture: np.ndarray, path: Path) -> None:
     """Write an RGB image; the file appears only when it is complete."""
     from matplotlib.image import imsave
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.part')
-    imsave(partial, picture, format='png')
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        imsave(partial, picture, format='png')

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -44,11 +42,3 @@ class Grid:
         lines = [self.columns, ['---'] * len(self.columns), *self.rows]
         table = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
         return '\n\n'.join([f'## {self.title}', table, *self.notes]) + '\n'
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.part')
-    partial.write_text(text)
-    os.replace(partial, path)

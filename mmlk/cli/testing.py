@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 from mmengine.config import Config
 
 from mmlk.errors import UsageError
+from mmlk.files import write_whole
 
 #: How the visualisation hook of each host is told to draw every image.
 DRAW = {
@@ -61,8 +60,4 @@ def add_outputs(cfg: Config, out: str | None, show_dir: str | None) -> None:
 
 def write_metrics(metrics: dict, path: str) -> None:
     """Write metrics as JSON; the file appears only when it is complete."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + '.part')
-    partial.write_text(json.dumps({key: float(value) for key, value in metrics.items()}, indent=2) + '\n')
-    os.replace(partial, target)
+    write_whole(path, json.dumps({key: float(value) for key, value in metrics.items()}, indent=2) + '\n')

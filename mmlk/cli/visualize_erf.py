@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shlex
 import sys
@@ -33,10 +32,10 @@ from mmlk.analysis.erf import (
 from mmlk.analysis.erf.figure import format_area
 from mmlk.cli.backbones import Backbone, backbone_of_config, backbone_of_timm, pair_with_checkpoints
 from mmlk.cli.device import resolve_device
-from mmlk.cli.grid import write_whole
 from mmlk.cli.progress import make_progress
 from mmlk.cli.summary import console_of_width
 from mmlk.errors import UsageError
+from mmlk.files import write_whole, written_whole
 from mmlk.models import switch_to_deploy
 
 GIB = 2**30
@@ -239,10 +238,9 @@ def _matrix_file(out: Path, name: str, stage: int, num_models: int, num_stages: 
 
 
 def _write_matrix(file: Path, erf: Erf) -> None:
-    partial = file.with_name(file.name + '.part')
-    with partial.open('wb') as stream:
+    # Given a name, NumPy would add a suffix to it.
+    with written_whole(file) as partial, partial.open('wb') as stream:
         np.save(stream, erf.matrix)
-    os.replace(partial, file)
 
 
 def _print_table(panels: list[Panel], thresholds: list[float], scale: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mmlk.errors import UsageError
+from mmlk.files import write_whole
 
 #: Files of a folder that are taken for pictures.
 SUFFIXES = frozenset(['.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp'])
@@ -149,14 +150,8 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         UsageError: It cannot be written there.
     """
-    partial = path.with_name(f'{path.name}.part')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise UsageError(f'{path} could not be written ({error.strerror}); give --out a place that can be') from error
 

@@ -4,19 +4,11 @@ import copy
 import json
 
 import pytest
+from result_files import RUN
 
 from mmlk.benchmarks.results import SCHEMA, find_errors, write_results
 
 TIMING = {'median_ms': 1.5, 'min_ms': 1.0, 'repeats': 3}
-RUN = {
-    'date': '2026-11-22T10:00:00Z',
-    'commit': 'a' * 40,
-    'dirty': False,
-    'device': 'cpu',
-    'machine': {'cpu': 'some', 'cores': 2, 'threads': 2, 'capability': 'AVX2', 'gpu': None},
-    'versions': {'mmlk': '0', 'python': '3', 'torch': '2', 'cuda': None, 'cudnn': None, 'triton': None},
-    'flags': {'cudnn_allow_tf32': True},
-}
 MODEL = {
     'kind': 'model',
     'run': RUN,

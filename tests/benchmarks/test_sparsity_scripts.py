@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from result_files import RUN
 from tool_runner import TINY
 
 from mmlk.benchmarks.results import find_errors
@@ -99,17 +100,6 @@ def test_failed_run(demo, monkeypatch, tmp_path):
 def test_bad_input(given, message, demo, monkeypatch, tmp_path):
     with pytest.raises(UsageError, match=message):
         demo.run(arguments(demo, monkeypatch, *given, '--work-dir', tmp_path))
-
-
-RUN = {
-    'date': '2026-11-22T10:00:00Z',
-    'commit': 'a' * 40,
-    'dirty': False,
-    'device': 'cpu',
-    'machine': {'cpu': 'some', 'cores': 2, 'threads': 2, 'capability': 'AVX2', 'gpu': None},
-    'versions': {'mmlk': '0', 'python': '3', 'torch': '2', 'cuda': None, 'cudnn': None, 'triton': None},
-    'flags': {'cudnn_allow_tf32': True},
-}
 
 
 def test_overhead(repository, monkeypatch, tmp_path):

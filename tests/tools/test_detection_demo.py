@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tiny_models import head_options
 from tool_runner import run_tool
 
 from mmlk.datasets.demo import detection
@@ -18,22 +19,7 @@ BACKBONES = {
     'shiftwise': ['width_factor=0.1', 'kernel_size=(9,9,7,7,3)'],
     'unireplknet': ['channels=(8,16,32,64)'],
 }
-CASCADE = [
-    *NECK,
-    'model.rpn_head.in_channels=8',
-    'model.rpn_head.feat_channels=8',
-    'model.roi_head.bbox_roi_extractor.out_channels=8',
-    'model.roi_head.mask_roi_extractor.out_channels=8',
-    *(
-        f'model.roi_head.bbox_head.{stage}.{key}={value}'
-        for stage in range(3)
-        for key, value in (('in_channels', 8), ('conv_out_channels', 8), ('fc_out_channels', 16))
-    ),
-    'model.roi_head.mask_head.in_channels=8',
-    'model.roi_head.mask_head.conv_out_channels=8',
-    # So that a network that knows nothing yet predicts something to evaluate.
-    'model.test_cfg.rcnn.score_thr=0.0',
-]
+CASCADE = head_options('mmdet')
 FCOS = [
     *NECK,
     'model.bbox_head.in_channels=8',

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from tiny_models import head_options
 from tool_runner import TINY, TOOLS, run_tool
 
 DET_CLASSES = ('boat', 'ship', 'tower', 'sun', 'rock', 'buoy')
@@ -21,27 +22,13 @@ BACKBONE = ['depths=(1,1,1,1)', 'width_factor=0.0834', 'kernel_size=(9,9,7,7)']
 BACKBONE = [f'model.backbone.{option}' for option in BACKBONE]
 DETECTOR = [
     'model.backbone.init_cfg=None',
-    'model.neck.in_channels=[8,16,32,64]',
-    'model.neck.out_channels=8',
-    'model.rpn_head.in_channels=8',
-    'model.rpn_head.feat_channels=8',
-    'model.roi_head.bbox_roi_extractor.out_channels=8',
-    'model.roi_head.mask_roi_extractor.out_channels=8',
+    *head_options('mmdet'),
     *(
         f'model.roi_head.bbox_head.{stage}.{key}={value}'
         for stage in range(3)
-        for key, value in (
-            ('in_channels', 8),
-            ('conv_out_channels', 8),
-            ('fc_out_channels', 16),
-            ('num_classes', 6),
-            ('norm_cfg.type', 'BN'),
-        )
+        for key, value in (('num_classes', 6), ('norm_cfg.type', 'BN'))
     ),
-    'model.roi_head.mask_head.in_channels=8',
-    'model.roi_head.mask_head.conv_out_channels=8',
     'model.roi_head.mask_head.num_classes=6',
-    'model.test_cfg.rcnn.score_thr=0.0',
     'model.test_cfg.rcnn.max_per_img=6',
     'test_dataloader.dataset.pipeline.1.scale=(192,128)',
 ]

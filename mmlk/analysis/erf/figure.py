@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from mmlk.analysis.erf.area import THRESHOLDS, Area, area_ratios, scale_map
 from mmlk.analysis.erf.matrix import Erf
+from mmlk.files import written_whole
 
 #: One hue from dark to light: readable without colour vision, and zero is black, not a colour of its own.
 COLOURS = 'magma'
@@ -100,11 +100,8 @@ def draw_erf(
     bar.ax.tick_params(labelsize=7)
     _draw_table(lower, panels, areas)
     if path is not None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + '.part')
-        FigureCanvasAgg(figure).print_png(str(partial))
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            FigureCanvasAgg(figure).print_png(str(partial))
     return figure
 
 
