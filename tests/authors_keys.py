@@ -1,10 +1,12 @@
-"""Keys and shapes of the authors' state dicts, kept compactly in data/keys.
+"""Keys and shapes of the authors' state dicts, kept compactly in data/keys, and when two state dicts are the same.
 
 A group holds a template with ``#`` for every number, a shape, and the numbers of each key.
 """
 
 import json
 from pathlib import Path
+
+import torch
 
 FOLDER = Path(__file__).parent / 'data' / 'keys'
 NAMES = sorted(path.stem for path in FOLDER.glob('*.json'))
@@ -24,3 +26,8 @@ def load_keys(name: str) -> tuple[dict[str, tuple[int, ...]], int]:
             key = pieces[0] + ''.join(f'{index}{piece}' for index, piece in zip(indices, pieces[1:], strict=True))
             shapes[key] = tuple(shape)
     return shapes, data['params']
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two state dicts have the same names, values and dtypes."""
+    return set(a) == set(b) and all(torch.equal(a[key], b[key]) and a[key].dtype == b[key].dtype for key in a)

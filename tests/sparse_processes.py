@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from children import in_children
 from mmengine.model import MMDistributedDataParallel
-from sparse_runs import ADAMW, Network, hook_of, in_children, runner, sparsity
+from sparse_runs import ADAMW, Network, hook_of, runner, sparsity
 
 #: Name -> arguments of the hook, optimizer.
 RUNS = {

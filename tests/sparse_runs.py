@@ -1,15 +1,14 @@
 """Whole runs of MMEngine with the hook for sparse training on a tiny network; also a script for runs in a process."""
 
 import copy
-import importlib
 import os
 import signal
 import sys
-import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from children import in_children
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
@@ -179,31 +178,6 @@ def kill_at(iteration):
             os.kill(os.getpid(), signal.SIGKILL)
 
     return Probe(kill)
-
-
-def in_children(*functions):
-    """Run functions in processes of their own, forked from this one, which has imported what takes long.
-
-    Returns:
-        What ended each: 0, its exit code, or minus the number of the signal.
-    """
-    # Otherwise each would import them, when the first hook is looked up.
-    importlib.import_module('mmlk.engine')
-    children = []
-    for function in functions:
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                function()
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                os._exit(code)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 #: Iteration at which a run by epochs and one by iterations are killed.

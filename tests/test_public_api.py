@@ -9,7 +9,14 @@ import mmlk
 
 PUBLIC = {
     'mmlk': {'UsageError', '__version__', 'accelerate', 'create_model', 'list_models'},
-    'mmlk.nn': {'AccelerationReport', 'DepthwiseConv', 'LargeKernelConv2d', 'accelerate'},
+    'mmlk.nn': {
+        'AccelerationReport',
+        'CpuSyncBatchNorm',
+        'DepthwiseConv',
+        'LargeKernelConv2d',
+        'accelerate',
+        'sync_batch_norm_on_cpu',
+    },
     'mmlk.ops': {'default_backend', 'depthwise_conv2d', 'expand_kernel', 'explain', 'peripheral_conv2d'},
     'mmlk.export': {
         'Difference',
@@ -86,10 +93,18 @@ PUBLIC = {
     },
     'mmlk.engine': {
         'AccelerateHook',
+        'CheckpointHook',
+        'DistributedDataParallel',
         'DynamicSparsityHook',
         'ERFHook',
+        'EpochBasedTrainLoop',
+        'FSDPStrategy',
+        'FiniteLossHook',
+        'IterBasedTrainLoop',
         'LayerDecayOptimWrapperConstructor',
+        'LogHistoryHook',
         'SwitchToDeployHook',
+        'start_processes',
     },
 }
 
@@ -110,7 +125,18 @@ REGISTERED = {
         'UniRepLKNet',
     },
     'METRICS': {'SubsetIoUMetric'},
-    'HOOKS': {'AccelerateHook', 'DynamicSparsityHook', 'ERFHook', 'SwitchToDeployHook'},
+    'HOOKS': {
+        'AccelerateHook',
+        'CheckpointHook',
+        'DynamicSparsityHook',
+        'ERFHook',
+        'FiniteLossHook',
+        'LogHistoryHook',
+        'SwitchToDeployHook',
+    },
+    'MODEL_WRAPPERS': {'DistributedDataParallel'},
+    'STRATEGIES': {'FSDPStrategy'},
+    'LOOPS': {'EpochBasedTrainLoop', 'IterBasedTrainLoop'},
     'OPTIM_WRAPPER_CONSTRUCTORS': {'LayerDecayOptimWrapperConstructor'},
     'DATASETS': set(),
     'TRANSFORMS': set(),
@@ -124,6 +150,7 @@ WITH_EXAMPLES = [
     'mmlk.factory.names',
     'mmlk.nn.accelerate',
     'mmlk.nn.large_kernel_conv',
+    'mmlk.nn.sync_batch_norm',
     'mmlk.sparsity.schedules',
     'mmlk.sparsity.distributions',
     'mmlk.sparsity.units',

@@ -1,6 +1,7 @@
 """The README's code blocks run as a newcomer would run them, the quickstart with the real network among them.
 
-In a copy of the checkout, in this environment instead of a new one, with few iterations; everything else is as printed.
+In a copy of the checkout, in this environment instead of a new one, with few iterations and pictures; everything else
+is as printed.
 """
 
 import os
@@ -14,6 +15,15 @@ import cv2
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Where the demo has its number of pictures, and how many are enough to run every line. The copy has only these.
+PICTURES = 'mmlk/datasets/demo/recipe.py'
+FEW = {'num_train: int = 240': 'num_train: int = 8', 'num_val: int = 40': 'num_val: int = 4'}
+CONFIG = 'configs/ade20k/upernet_pelk_t.py'
+SMALL = """
+model['backbone'].update(depths=(1, 1, 1, 1), width_factor=0.0834, kernel_size=(9, 9, 7, 7))
+model['decode_head'].update(in_channels=[8, 16, 32, 64], channels=8)
+model['auxiliary_head'].update(in_channels=32, channels=8)
+"""
 NOT_COPIED = ('.git', '.venv*', 'work_dirs', 'data', 'build', 'dist', '.mim', '__pycache__', '*.egg-info', '.*_cache')
 
 
@@ -21,14 +31,32 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf'^```{language}\n(.*?)^```', (ROOT / 'README.md').read_text(), re.M | re.S)
 
 
-@pytest.fixture(scope='module')
-def checkout(tmp_path_factory) -> Path:
-    copy = tmp_path_factory.mktemp('newcomer') / 'mmlk checkout'
+def copy_checkout(folder: Path) -> Path:
+    copy = folder / 'mmlk checkout'
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
     # The README activates the environment that the quickstart makes; here it is active already.
     activate = copy / '.venv' / 'bin' / 'activate'
     activate.parent.mkdir(parents=True)
     activate.touch()
+    settings = (copy / PICTURES).read_text()
+    for many, few in FEW.items():
+        assert settings.count(many) == 1
+        settings = settings.replace(many, few)
+    (copy / PICTURES).write_text(settings)
+    return copy
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory) -> Path:
+    return copy_checkout(tmp_path_factory.mktemp('newcomer'))
+
+
+@pytest.fixture(scope='module')
+def small_checkout(tmp_path_factory) -> Path:
+    """One whose network is small: what the quickstart has shown at full size is the same command."""
+    copy = copy_checkout(tmp_path_factory.mktemp('small'))
+    with (copy / CONFIG).open('a') as config:
+        config.write(SMALL)
     return copy
 
 
@@ -87,7 +115,8 @@ def test_quickstart(checkout, demo_root):
         assert cv2.imread(str(picture)).std() > 30
 
 
-def test_train_test_and_predict(checkout, demo_root):
+def test_train_test_and_predict(small_checkout, demo_root):
+    checkout = small_checkout
     _, train, test = blocks('bash')
     predict, _ = blocks('python')
     run(['bash', '-ec', train], checkout, demo_root)

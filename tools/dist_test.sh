@@ -6,7 +6,7 @@ if [ $# -lt 3 ] || [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
 Usage: bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
 
 GPUS is the number of processes on this machine. For several machines set NNODES, NODE_RANK (0 on the first),
-MASTER_ADDR (address of the first, default 127.0.0.1) and PORT (default 29500) and run this on each of them.
+MASTER_ADDR (address of the first) and PORT (default 29500; on one machine a free one) and run this on each of them.
 MMLK_PYTHON names the Python to use (default: python).
 EOF
     exit 2
@@ -20,10 +20,10 @@ esac
 config=$1 checkpoint=$2 gpus=$3
 shift 3
 
-exec "${MMLK_PYTHON:-python}" -m torch.distributed.run \
+exec "${MMLK_PYTHON:-python}" -m mmlk.cli.launch \
     --nnodes="${NNODES:-1}" \
     --node-rank="${NODE_RANK:-0}" \
     --master-addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master-port="${PORT:-29500}" \
+    --master-port="${PORT:-0}" \
     --nproc-per-node="$gpus" \
     "$(dirname -- "${BASH_SOURCE[0]}")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"

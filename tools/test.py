@@ -35,14 +35,16 @@ def main() -> None:
     args = parse_args()
     with one_sentence(*BUILD_ERRORS):
         from mmlk.cli.config import load_config
-        from mmlk.cli.run import build_runner, require_checkpoint_fits, require_file
+        from mmlk.cli.run import build_runner, drop_strategy, require_checkpoint_fits, require_file
         from mmlk.cli.testing import add_outputs, enable_deploy, enable_tta, write_metrics
         from mmlk.datasets.layout import require_data
+        from mmlk.launcher import end_processes
 
         require_file(args.checkpoint)
         cfg = load_config(args)
         cfg.load_from = args.checkpoint
         cfg.resume = False
+        drop_strategy(cfg)
         if args.tta:
             enable_tta(cfg)
         if args.deploy:
@@ -51,10 +53,11 @@ def main() -> None:
         require_data(cfg, 'test_dataloader')
         runner = build_runner(cfg, 'test_loop')
         require_checkpoint_fits(runner, args.checkpoint)
-    with one_sentence():
+    with one_sentence(runner=runner):
         metrics = runner.test()
         if runner.rank == 0 and args.out is not None and args.out.endswith('.json'):
             write_metrics(metrics, args.out)
+        end_processes()
 
 
 if __name__ == '__main__':

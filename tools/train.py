@@ -22,7 +22,7 @@ def parse_args():
         nargs='?',
         const='auto',
         metavar='PATH',
-        help='continue from PATH, or from the last checkpoint of the work directory',
+        help='continue from PATH, or from the newest checkpoint of the work directory that can be read',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision (needs a CUDA device)')
     parser.add_argument('--auto-scale-lr', action='store_true', help='fit the learning rate to the actual batch')
@@ -36,10 +36,12 @@ def main() -> None:
     args = parse_args()
     with one_sentence(*BUILD_ERRORS):
         from mmlk.cli.config import load_config
-        from mmlk.cli.run import build_runner, enable_amp, require_file, require_resumable
-        from mmlk.cli.summary import print_table, read_summary, summary_rows
+        from mmlk.cli.resume_checks import explain_resume
+        from mmlk.cli.run import build_runner, choose_checkpoint, enable_amp, require_checkpoint_fits
+        from mmlk.cli.summary import print_table, run_rows
         from mmlk.datasets.layout import require_data
         from mmlk.errors import UsageError
+        from mmlk.launcher import end_processes
 
         cfg = load_config(args)
         if args.no_validate:
@@ -52,19 +54,17 @@ def main() -> None:
                     f'--auto-scale-lr needs auto_scale_lr.base_batch_size in the config, {args.config} has none'
                 )
             cfg.auto_scale_lr.enable = True
-        if args.resume is not None:
-            cfg.resume = True
-            if args.resume != 'auto':
-                require_file(args.resume)
-            cfg.load_from = None if args.resume == 'auto' else args.resume
+        choose_checkpoint(cfg, args.resume)
         require_data(cfg, 'train_dataloader', 'val_dataloader')
         runner = build_runner(cfg, 'train_loop', 'val_loop')
         if cfg.get('resume'):
-            require_resumable(runner, cfg.load_from)
-    with one_sentence(interrupted='stopped; continue with the same command and --resume'):
+            require_checkpoint_fits(runner, cfg.load_from)
+            explain_resume(runner)
+    with one_sentence(interrupted='stopped; continue with the same command and --resume', runner=runner):
         runner.train()
         if runner.rank == 0:
-            print_table(f'trained {args.config}', summary_rows(read_summary(cfg.work_dir)))
+            print_table(f'trained {args.config}', run_rows(cfg.work_dir))
+        end_processes()
 
 
 if __name__ == '__main__':

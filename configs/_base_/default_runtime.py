@@ -5,6 +5,8 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    finite_loss=dict(type='mmlk.FiniteLossHook'),
+    log_history=dict(type='mmlk.LogHistoryHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=True,

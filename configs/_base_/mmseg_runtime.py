@@ -3,7 +3,7 @@ _base_ = ['./default_runtime.py']
 default_scope = 'mmseg'
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=2),
+    checkpoint=dict(type='mmlk.CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=2),
     visualization=dict(type='SegVisualizationHook'),
 )
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from mmlk.checkpoints.official import OFFICIAL_FILES
@@ -19,8 +20,12 @@ WRAPPERS = ('state_dict', 'model', 'module')
 OUTPUT_NORM_PREFIXES = tuple(f'norm{stage}.' for stage in range(4))
 
 
-def unwrap_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
+def unwrap_state_dict(checkpoint: Mapping, source: str | os.PathLike = '') -> dict[str, Tensor]:
     """The weights of a checkpoint: the mapping itself, or what lies under one of :data:`WRAPPERS`.
+
+    Args:
+        checkpoint: What was loaded.
+        source: Its file, for the message.
 
     Raises:
         UsageError: No weights are found.
@@ -33,11 +38,16 @@ def unwrap_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
         weights = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
         if weights:
             return weights
-    raise UsageError(f'expected a checkpoint with weights, plain or under one of {WRAPPERS}, got {_kind(checkpoint)}')
+    file = f'{source} to be ' if source else ''
+    raise UsageError(
+        f'expected {file}a checkpoint with weights, plain or under one of {WRAPPERS}, got {_kind(checkpoint)}'
+    )
 
 
 def require_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, optional: tuple[str, ...] = ()) -> None:
-    """Raise unless ``weights`` has exactly the keys and shapes of ``model``.
+    """Raise unless ``weights`` has exactly the keys and shapes of ``model``, and numbers that a model can have.
+
+    PyTorch would drop the imaginary part of complex numbers and round whole numbers of any size without a word.
 
     Args:
         model: The model to be loaded.
@@ -57,15 +67,35 @@ def require_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, op
         for key in own
         if key in weights and weights[key].shape != own[key].shape
     ]
-    problems = [
-        f'{len(keys)} {what} ({some(keys)})'
-        for keys, what in ((missing, 'keys missing'), (unexpected, 'keys unexpected'), (shapes, 'of another shape'))
-        if keys
-    ]
+    kinds = [f'{key} {kind}' for key in own if key in weights and (kind := _foreign_kind(weights[key], own[key]))]
+    infinite = [] if kinds else [key for key, _ in model.named_parameters() if _is_broken(weights.get(key))]
+    found = {
+        'keys missing': missing,
+        'keys unexpected': unexpected,
+        'of another shape': shapes,
+        'of another type': kinds,
+        'with NaN or infinity': infinite,
+    }
+    problems = [f'{len(keys)} {what} ({some(keys)})' for what, keys in found.items() if keys]
     if problems:
         raise UsageError(
             f'{source} does not fit {type(model).__name__}: {", ".join(problems)}; give one of this very network'
         )
+
+
+def _foreign_kind(tensor: Tensor, own: Tensor) -> str:
+    """What a tensor is that cannot become a weight of the model; ``''`` where it can."""
+    if tensor.is_quantized or tensor.layout != torch.strided:
+        return 'quantised' if tensor.is_quantized else str(tensor.layout)
+    if tensor.is_meta and not own.is_meta:
+        return 'without its values'
+    if own.is_floating_point() and not tensor.is_floating_point():
+        return str(tensor.dtype)
+    return ''
+
+
+def _is_broken(tensor: Tensor | None) -> bool:
+    return tensor is not None and not tensor.is_meta and not bool(tensor.isfinite().all())
 
 
 def load_backbone_weights(
@@ -86,7 +116,9 @@ def load_backbone_weights(
 
     if '://' not in checkpoint and not os.path.isfile(os.path.expanduser(checkpoint)):
         raise UsageError(missing_weights_message(checkpoint))
-    weights = unwrap_state_dict(CheckpointLoader.load_checkpoint(checkpoint, map_location, logger='current'))
+    weights = unwrap_state_dict(
+        CheckpointLoader.load_checkpoint(checkpoint, map_location, logger='current'), checkpoint
+    )
     prefix = 'backbone.' if prefix is None else prefix.rstrip('.') + '.'
     prefixed = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
     weights = prefixed or weights

@@ -34,10 +34,21 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     # Here, because the benchmark of the op runs where MMEngine is not installed.
     from mmengine.config import DictAction
 
+    class OptionsAction(DictAction):
+        """Says what is wrong with an option, where MMEngine's action fails."""
+
+        def __call__(self, parser, namespace, values, option_string=None) -> None:
+            for option in values:
+                try:
+                    super().__call__(parser, namespace, [option], option_string)
+                except (ValueError, AssertionError, RecursionError):
+                    name = option_string or '--cfg-options'
+                    parser.error(f'argument {name}: expected KEY=VALUE with brackets in pairs, got {option}')
+
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         metavar='KEY=VALUE',
         help='set config entries; applied last, so they win over --demo: optim_wrapper.optimizer.lr=1e-3 key="[a,b]"',
     )

@@ -115,7 +115,9 @@ def load_backbone(network: nn.Module, checkpoint: str) -> None:
         UsageError: The file is not there or does not fit; norms of outputs and classifiers may be missing or left over.
     """
     require_file(checkpoint)
-    weights = unwrap_state_dict(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='silent'))
+    weights = unwrap_state_dict(
+        CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='silent'), checkpoint
+    )
     inner = {key.removeprefix('backbone.'): value for key, value in weights.items() if key.startswith('backbone.')}
     weights = inner or weights
     own = network.state_dict()
@@ -193,7 +195,7 @@ def _create_timm(timm, name: str, weights: str, size: tuple[int, int] | None) ->
 
 def _read_weights(file: str) -> dict[str, Tensor]:
     if not file.endswith('.safetensors'):
-        return unwrap_state_dict(CheckpointLoader.load_checkpoint(file, map_location='cpu', logger='silent'))
+        return unwrap_state_dict(CheckpointLoader.load_checkpoint(file, map_location='cpu', logger='silent'), file)
     from safetensors.torch import load_file
 
     return load_file(file)

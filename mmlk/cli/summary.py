@@ -68,6 +68,14 @@ def read_summary(work_dir: str | Path) -> RunSummary:
     )
 
 
+def run_rows(work_dir: str | Path) -> list[tuple[str, str]]:
+    """The end of a run as (what, value) rows, also of one that was to log nothing."""
+    try:
+        return summary_rows(read_summary(work_dir))
+    except UsageError:
+        return [('work directory', str(work_dir)), ('log', 'none, the config has no logger hook')]
+
+
 def summary_rows(summary: RunSummary) -> list[tuple[str, str]]:
     """The summary as (what, value) rows."""
     rows = [('iterations', str(summary.iterations))]

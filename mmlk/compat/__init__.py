@@ -1,11 +1,12 @@
 """What lets this package run on torch >= 2.6 beside wheels of the OpenMMLab stack in which nothing is compiled.
 
-``install()`` puts three things in place and imports none of the packages they concern:
+``install()`` puts four things in place and imports none of the packages they concern:
 
 * ``mmcv._ext``, where no compiled one is found, is answered by `mmlk.compat.mmcv_ops`, so that mmdet and mmseg import;
 * mmengine's checkpoint loaders are replaced by `mmlk.compat.checkpoint_loader`, which reads mmengine's own checkpoints
   under torch >= 2.6 and refuses files that would run code;
-* ``mmlk::<config>`` names are resolved by `mmlk.compat.config_scope`.
+* ``mmlk::<config>`` names are resolved by `mmlk.compat.config_scope`;
+* YAML files are read by `mmlk.compat.yaml_loader`, which runs no code from them.
 
 `mmlk.compat.families` says which of the two families of packages is installed.
 """
@@ -33,6 +34,7 @@ def install() -> None:
     when_imported('mmengine.config.utils', _register_config_scope)
     when_imported('mmengine.config.config', _patch_config)
     when_imported('mmengine.hub.hub', _patch_hub)
+    when_imported('mmengine.fileio.handlers.yaml_handler', _patch_yaml_handler)
 
 
 # The modules behind these callbacks are imported only when they are needed, which keeps ``import mmlk`` light.
@@ -60,3 +62,9 @@ def _patch_hub(module: ModuleType) -> None:
     from . import config_scope
 
     config_scope.patch_hub(module)
+
+
+def _patch_yaml_handler(module: ModuleType) -> None:
+    from . import yaml_loader
+
+    yaml_loader.patch_handler(module)

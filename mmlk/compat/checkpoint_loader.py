@@ -3,7 +3,8 @@
 torch loads with ``weights_only=True`` by default, which mmengine's own checkpoints do not pass: their message hub holds
 ``HistoryBuffer`` objects, whose pickles need ``getattr``. Here a file that torch's reader refuses is read a second time
 with `mmlk.compat.safe_unpickler`, which admits what mmengine and the authors of large-kernel networks write and nothing
-that could run code. A file that fails both is refused with one sentence.
+that could run code. A file that fails both is refused with one sentence, as is an archive whose checksums do not match,
+which torch does not compare. Config texts that mmengine would run are taken out (`mmlk.compat.config_text`).
 """
 
 import os
@@ -17,6 +18,8 @@ import torch
 from mmlk.errors import UsageError
 
 from . import safe_unpickler
+from .checkpoint_archive import find_damage
+from .config_text import drop_programs
 
 __all__ = ['CheckpointError', 'CheckpointNotFoundError', 'UnsafeCheckpointError', 'load_checkpoint_file']
 
@@ -51,6 +54,13 @@ def load_checkpoint_file(file: str | os.PathLike, map_location: Any = None) -> A
     """
     path = Path(file).expanduser()
     _check_format(path)
+    checkpoint = _read(path, map_location)
+    drop_programs(checkpoint, str(path))
+    return checkpoint
+
+
+def _read(path: Path, map_location: Any) -> Any:
+    """Unpickle a file of a known format, with torch's restricted reader or else with ours."""
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError:
@@ -90,6 +100,9 @@ def _check_format(path: Path) -> None:
     if not start:
         raise CheckpointError(f'{path} is empty: copy, download or save the checkpoint again')
     if start.startswith(b'PK\x03\x04'):
+        damage = find_damage(path)
+        if damage is not None:
+            raise _damaged(path, damage)
         try:
             records = torch._C.PyTorchFileReader(str(path)).get_all_records()
         except RuntimeError as error:
@@ -122,7 +135,11 @@ def _explain(path: Path, error: Exception) -> CheckpointError:
         return CheckpointError(
             f'{path} holds tensors of a device that is not available here: pass map_location="cpu" ({text})'
         )
+    return _damaged(path, f'{type(error).__name__}: {text}')
+
+
+def _damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(
-        f'{path} is truncated, damaged or not a checkpoint written by torch.save: copy, download or '
-        f'save it again ({type(error).__name__}: {text})'
+        f'{path} is truncated, damaged or not a checkpoint written by torch.save: copy, download or save it again '
+        f'({what})'
     )

@@ -58,9 +58,10 @@ def _require_labels(name: str, path: Path, classes: int) -> None:
     """Raise unless every line of a list ends in the number of a class."""
     with path.open(encoding='utf-8') as lines:
         for number, line in enumerate(lines, 1):
-            label = line.rsplit(maxsplit=1)[-1] if line.strip() else ''
+            line = line.strip()
+            label = line.rsplit(maxsplit=1)[-1] if line else ''
             if not label.isdecimal() or int(label) >= classes:
                 raise UsageError(
                     f'{name} expects lines such as "n01440764/n01440764_18.JPEG 0" with classes 0 to {classes - 1} in '
-                    f'{path}, found {line.strip()!r} in line {number}; correct the list or set model.head.num_classes'
+                    f'{path}, found {line[:80]!r} in line {number}; correct the list or set model.head.num_classes'
                 )

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 from mmengine.config import Config
 
+from mmlk.datasets.decoding import read_labels
 from mmlk.errors import UsageError
 
 #: Label maps that are looked into: enough to notice another set of classes, quickly.
@@ -44,12 +43,15 @@ def require_label_maps(cfg: Config, name: str, dataset: Config, labels: Path, en
     # Label 0 of ADE20K means nothing, and the classes begin with 1.
     first = int(dataset.get('reduce_zero_label', kind == 'ADE20KDataset'))
     for path in sorted(labels.rglob(f'*{end}'))[:SAMPLE]:
-        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if pixels is None or pixels.ndim != 2:
+        try:
+            # As mmseg reads them: those of a palette too, which OpenCV would turn into colours.
+            _, found = read_labels(path)
+        except Exception as error:  # decoders raise anything on a broken file
+            reason = ' '.join(str(error).split()) or type(error).__name__
             raise UsageError(
-                f'{name} expects label maps of one number per pixel, found {path}, which is none; make it again'
-            )
-        found = np.unique(pixels)
+                f'{name} expects label maps of one number per pixel, found {path}, which is none ({reason}); make it '
+                'again'
+            ) from error
         above = found[(found >= classes + first) & (found != IGNORED)]
         if above.size:
             raise UsageError(

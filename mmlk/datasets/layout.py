@@ -61,6 +61,11 @@ def require_data(cfg: Config, *dataloaders: str) -> None:
                     f'command with --demo, which generates a small set'
                 )
         if kind in PAIRS:
+            if len(_folders(dataset)) < 2:
+                raise UsageError(
+                    f'{name}.dataset.data_prefix must have img_path and seg_map_path, the folders of pictures and of '
+                    f'label maps, got {dict(dataset.get("data_prefix") or {})}'
+                )
             _require_pairs(name, kind, *_folders(dataset))
             require_label_maps(cfg, name, dataset, _folders(dataset)[1], PAIRS[kind][1])
         if kind == 'CocoDataset':

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mmlk.errors import UsageError
+from mmlk.factory.checks import build, check_arguments
 from mmlk.factory.names import TIMM_PREFIX, look_up, picture_settings
 
 
@@ -46,8 +47,8 @@ def create_model(
         MMPretrain, MMSegmentation and MMDetection.
 
     Raises:
-        UsageError: The name is unknown, or the file does not hold exactly the weights that are needed.
-        ValueError: The backbone refuses an argument.
+        UsageError: The name is unknown, an argument is of another type or refused by the backbone, or the file does not
+            hold exactly the weights that are needed.
 
     Example:
         >>> import torch, mmlk
@@ -60,6 +61,7 @@ def create_model(
         torch.Size([2, 10])
     """
     kind, arch = look_up(name)
+    check_arguments(pretrained, num_classes, out_indices, in_chans, drop_rate, deploy)
     try:
         # Here, so that the name can be looked at and imported where these are not installed.
         from mmlk.factory.models import Classifier, FeatureExtractor, take_stages
@@ -89,13 +91,15 @@ def create_model(
             f'{pretrained} is of the fused network ({form}), deploy={deploy!r} asks for another form: '
             f'give deploy={form!r}'
         )
-    build = dict(arguments, type=f'mmlk.{kind}', arch=arch, deploy=form or False)
+    config = dict(arguments, type=f'mmlk.{kind}', arch=arch, deploy=form or False)
+    config |= dict(out_indices=take_stages(out_indices)) if features_only else dict(final_norm=True)
+    network = build(lambda: MODELS.build(config), name, backbone)
     if features_only:
-        model: nn.Module = FeatureExtractor(MODELS.build(dict(build, out_indices=take_stages(out_indices))))
+        model: nn.Module = FeatureExtractor(network)
         if weights is not None:
             load_features(model, weights, str(pretrained))
     else:
-        model = Classifier(MODELS.build(dict(build, final_norm=True)), num_classes, drop_rate)
+        model = Classifier(network, num_classes, drop_rate)
         if weights is not None:
             load_classifier(model, weights, str(pretrained), num_classes)
     if deploy:

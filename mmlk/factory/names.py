@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,9 @@ def list_models(pattern: str | Sequence[str] = '*') -> list[str]:
         >>> list_models('slak_*')
         ['slak_b', 'slak_l', 'slak_s', 'slak_t']
     """
-    patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    patterns = [pattern] if isinstance(pattern, str) else pattern
+    if not isinstance(patterns, Sequence) or not all(isinstance(one, str) for one in patterns):
+        raise UsageError(f'pattern must be a shell pattern or a sequence of them, got {reprlib.repr(pattern)}')
     return sorted(name for name in MODELS if any(fnmatch.fnmatchcase(name, one.lower()) for one in patterns))
 
 
@@ -56,6 +59,8 @@ def look_up(name: str) -> tuple[str, str]:
     Raises:
         UsageError: There is no such model.
     """
+    if not isinstance(name, str):
+        raise UsageError(f'expected the name of a model, got {reprlib.repr(name)}; mmlk.list_models() lists the names')
     key = name.removeprefix(TIMM_PREFIX)
     if key not in MODELS:
         close = difflib.get_close_matches(key, MODELS, n=3, cutoff=0.5)

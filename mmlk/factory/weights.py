@@ -40,7 +40,7 @@ def read_weights(source: str | os.PathLike, name: str, given: Mapping[str, objec
         raise UsageError(f'pretrained must be a file, found none at {path}: {", or ".join(ways)}')
     backbone, arch = MODELS[name]
     checkpoint = load_checkpoint_file(path, map_location='cpu')
-    weights = unwrap_state_dict(checkpoint)
+    weights = unwrap_state_dict(checkpoint, path)
     family = _authors_family(weights, backbone)
     if family is not None:
         conversion = convert(checkpoint, family, arch, source=path)

@@ -130,7 +130,7 @@ class Predictor:
         return [sample.cpu() for sample in samples]
 
     def _load(self, content: Any, checkpoint: str) -> None:
-        weights = unwrap_state_dict(content)
+        weights = unwrap_state_dict(content, checkpoint)
         try:
             require_fit(self.model, weights, checkpoint)
         except UsageError as error:

@@ -2,5 +2,13 @@
 
 from mmlk.nn.accelerate import AccelerationReport, DepthwiseConv, accelerate
 from mmlk.nn.large_kernel_conv import LargeKernelConv2d
+from mmlk.nn.sync_batch_norm import CpuSyncBatchNorm, sync_batch_norm_on_cpu
 
-__all__ = ['AccelerationReport', 'DepthwiseConv', 'LargeKernelConv2d', 'accelerate']
+__all__ = [
+    'AccelerationReport',
+    'CpuSyncBatchNorm',
+    'DepthwiseConv',
+    'LargeKernelConv2d',
+    'accelerate',
+    'sync_batch_norm_on_cpu',
+]

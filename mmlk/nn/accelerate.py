@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from mmlk.nn.large_kernel_conv import LargeKernelConv2d, find_unsupported, half
-from mmlk.ops.checks import FLOAT_DTYPES
+from mmlk.ops.checks import FLOAT_DTYPES, check_backend
 from mmlk.ops.depthwise_conv2d import dispatcher
 
 #: What a subclass of ``nn.Conv2d`` may define and still convolve as ``nn.Conv2d`` does: how it is built and described.
@@ -120,10 +121,9 @@ def accelerate(model: nn.Module, *, min_kernel: int = 7, backend: str | None = N
         raise TypeError(f'model must be an nn.Module, got {type(model).__name__}')
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f'model must not be a TorchScript module, got {type(model).__name__}; accelerate it before')
-    if min_kernel < 1:
-        raise ValueError(f'min_kernel must be at least 1, got {min_kernel}')
-    if backend is not None and backend not in dispatcher.names():
-        raise ValueError(f'backend must be None or one of {dispatcher.names()}, got {backend!r}')
+    if type(min_kernel) is not int or min_kernel < 1:
+        raise ValueError(f'min_kernel must be an integer of at least 1, got {reprlib.repr(min_kernel)}')
+    check_backend('backend', backend, dispatcher.names())
     swapped, already, left, others = [], [], [], 0
     for name, module in model.named_modules():
         if not _is_large_depthwise(module, min_kernel):

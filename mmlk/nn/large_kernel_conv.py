@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
+
 import torch
 import torch.fx
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from mmlk.ops import depthwise_conv2d
-from mmlk.ops.checks import check_odd
+from mmlk.ops.checks import FLOAT_DTYPES, check_odd
 
 
 class LargeKernelConv2d(nn.Conv2d):
@@ -61,6 +63,8 @@ class LargeKernelConv2d(nn.Conv2d):
         backend: str | None = None,
     ) -> None:
         kernel_size = _pair(kernel_size)
+        if len(kernel_size) != 2 or not all(type(edge) is int for edge in kernel_size):
+            raise ValueError(f'kernel_size must be an integer or two, got {reprlib.repr(kernel_size)}')
         check_odd('kernel_size', kernel_size)
         padding = 'same' if padding is None else padding
         groups = in_channels if groups is None else groups
@@ -71,6 +75,14 @@ class LargeKernelConv2d(nn.Conv2d):
                 f'{name} of a LargeKernelConv2d with {in_channels} channels and kernel {kernel_size} must be '
                 f'{expected}, got {given}; use nn.Conv2d for anything but a depthwise convolution of stride 1'
             )
+        if dtype is not None and dtype not in FLOAT_DTYPES:
+            raise ValueError(f'dtype must be float16, bfloat16, float32 or float64, got {reprlib.repr(dtype)}')
+        try:
+            device = None if device is None else torch.device(device)
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"device must be a torch.device or its name, such as 'cpu', got {reprlib.repr(device)}"
+            ) from error
         super().__init__(
             in_channels,
             out_channels,
@@ -95,7 +107,7 @@ class LargeKernelConv2d(nn.Conv2d):
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str | None) -> Tensor:
-    if x.dim() == 3:
+    if isinstance(x, Tensor) and x.dim() == 3:
         return depthwise_conv2d(x[None], weight, bias, backend=backend)[0]
     return depthwise_conv2d(x, weight, bias, backend=backend)
 

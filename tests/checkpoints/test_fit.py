@@ -21,8 +21,8 @@ def test_unwrap_nothing():
         UsageError, match=r"expected a checkpoint with weights.* got a mapping with the keys \['epoch'\]"
     ):
         unwrap_state_dict({'epoch': 3})
-    with pytest.raises(UsageError, match='got list'):
-        unwrap_state_dict([1])
+    with pytest.raises(UsageError, match='expected a.pth to be a checkpoint with weights.* got list'):
+        unwrap_state_dict([1], 'a.pth')
 
 
 def test_require_fit_counts_and_names_what_differs():
@@ -43,6 +43,33 @@ def test_require_fit_counts_and_names_what_differs():
     require_fit(
         model, {'1.weight': weights['1.weight'][:4], '1.bias': weights['1.bias']}, 'part.pth', optional=('0.', '2.')
     )
+
+
+@pytest.mark.parametrize(
+    ('change', 'problem'),
+    [
+        (lambda tensor: tensor.to(torch.complex64), '1 of another type (weight torch.complex64)'),
+        (lambda tensor: tensor.to(torch.int64), '1 of another type (weight torch.int64)'),
+        (torch.Tensor.to_sparse, '1 of another type (weight torch.sparse_coo)'),
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), '1 of another type (weight quantised)'),
+        (lambda tensor: tensor.to('meta'), '1 of another type (weight without its values)'),
+        (lambda tensor: tensor / 0, '1 with NaN or infinity (weight)'),
+    ],
+    ids=['complex', 'integers', 'sparse', 'quantised', 'meta', 'infinite'],
+)
+def test_require_fit_names_what_cannot_be_a_weight(change, problem):
+    model = nn.Linear(2, 3)
+    weights = model.state_dict() | {'weight': change(torch.ones(3, 2))}
+    with pytest.raises(UsageError) as error:
+        require_fit(model, weights, 'other.pth')
+    assert f'other.pth does not fit Linear: {problem}; ' in str(error.value)
+
+
+def test_require_fit_takes_other_precisions_and_models_without_memory():
+    model = nn.Linear(2, 3)
+    weights = model.state_dict()
+    require_fit(model, {key: value.half() for key, value in weights.items()}, 'half.pth')
+    require_fit(model.to('meta'), {key: value.to('meta') for key, value in weights.items()}, 'shapes.pth')
 
 
 class TestPretrainedBackbone:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from mmlk.datasets.layout import require_data
 from mmlk.errors import UsageError
@@ -67,6 +68,32 @@ def test_label_above_the_classes(folder):
 def test_heads_of_another_number(folder, heads, place):
     text = message(config(folder, *heads))
     assert text.startswith(f'{place} tells 2 classes apart, train_dataloader has 150; set num_classes of every head')
+
+
+def test_palette_and_16_bit(folder):
+    """mmseg reads places in the palette; OpenCV would give colours."""
+    path = folder / 'annotations/training/a.png'
+    picture = Image.fromarray(np.array([[0, 1, 150, 255]], np.uint8), mode='P')
+    picture.putpalette(list(range(256)) * 3)
+    picture.save(path)
+    require_data(config(folder), 'train_dataloader')
+    cv2.imwrite(str(path), np.array([[0, 1, 150]], np.uint16))
+    require_data(config(folder), 'train_dataloader')
+    cv2.imwrite(str(path), np.array([[0, 1, 300]], np.uint16))
+    assert 'found 300' in message(config(folder))
+
+
+def test_label_map_that_is_cut(folder):
+    path = folder / 'annotations/training/a.png'
+    path.write_bytes(path.read_bytes()[:-30])
+    assert f'found {path}, which is none (' in message(config(folder))
+
+
+def test_prefixes_are_needed(folder):
+    for prefix in ({}, None, dict(img_path='images/training')):
+        cfg = config(folder)
+        cfg.train_dataloader.dataset.data_prefix = prefix
+        assert 'must have img_path and seg_map_path' in message(cfg)
 
 
 def test_no_label_map(folder):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from sparse_runs import Network, Pictures, hook_of, runner, sparsity
+from tiny_models import tiny_config
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
@@ -222,15 +223,8 @@ def test_segmentor(repository):
     assert model.decode_head.bottleneck.bn.num_batches_tracked == 0
 
 
-def test_detector(repository):
-    from mmengine.config import Config
-
-    cfg = Config.fromfile(repository / 'configs/coco/cascade_mask_rcnn_pelk_t.py').model
-    cfg.backbone.update(PELK)
-    cfg.neck.in_channels = [8, 16, 32, 64]
-    cfg.roi_head.mask_head.num_convs = 1
-    for head in cfg.roi_head.bbox_head:
-        head.update(num_shared_convs=1, fc_out_channels=16)
-    _, scores = host_scores('mmdet', cfg)
+def test_detector(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    _, scores = host_scores('mmdet', tiny_config('mmdet', 'pelk').model)
     assert {name.split('.')[0] for name in scores} == {'backbone'}
     assert sum(float(value.sum()) for value in scores.values()) > 0

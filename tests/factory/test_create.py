@@ -272,7 +272,7 @@ class TestBadInput:
 
     def test_arguments(self):
         assert 'out_indices is about maps' in self.error('slak_tiny', out_indices=(1,))
-        with pytest.raises(TypeError, match='kernels'):
+        with pytest.raises(mmlk.UsageError, match="slak_tiny cannot be built with kernels=3: .* 'kernels'"):
             mmlk.create_model('slak_tiny', kernels=3)
 
 

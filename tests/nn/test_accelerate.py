@@ -166,7 +166,7 @@ def test_the_model_itself():
         ('convnext', {}, TypeError, 'model must be an nn.Module, got str'),
         (torch.jit.script(depthwise()), {}, TypeError, 'model must not be a TorchScript module'),
         (depthwise(), dict(backend='fastest'), ValueError, "backend must be None or one of .*, got 'fastest'"),
-        (depthwise(), dict(min_kernel=0), ValueError, 'min_kernel must be at least 1, got 0'),
+        (depthwise(), dict(min_kernel=0), ValueError, 'min_kernel must be an integer of at least 1, got 0'),
     ],
     ids=['string', 'scripted', 'backend', 'min_kernel'],
 )

@@ -84,3 +84,27 @@ def test_compiles_in_one_graph(dtype):
     assert_close(inputs[1].grad, inputs[0].grad)
     assert_close(ours.weight.grad, plain.weight.grad)
     assert_close(ours.bias.grad, plain.bias.grad)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(kernel_size=()), 'kernel_size must be an integer or two, got'),
+        (dict(kernel_size=(3, 3, 3)), 'kernel_size must be an integer or two, got'),
+        (dict(kernel_size='5'), 'kernel_size must be an integer or two, got'),
+        (dict(kernel_size=2.5), 'kernel_size must be an integer or two, got'),
+        (dict(dtype=torch.int32), 'dtype must be float16, bfloat16, float32 or float64, got torch.int32'),
+        (dict(dtype='float32'), "dtype must be float16, .* got 'float32'"),
+        (dict(device='graphics'), "device must be a torch.device or its name, such as 'cpu', got 'graphics'"),
+        (dict(device=2.5), 'device must be a torch.device or its name'),
+    ],
+)
+def test_arguments_of_another_kind(arguments, message):
+    with pytest.raises(ValueError, match=f'^{message}'):
+        LargeKernelConv2d(**(dict(in_channels=4, out_channels=4, kernel_size=5) | arguments))
+
+
+@pytest.mark.parametrize('x', [None, [[1.0]], 'x', torch.ones(4), torch.ones(1, 1, 4, 6, 6)])
+def test_what_is_no_map(x):
+    with pytest.raises((TypeError, ValueError), match='^x must '):
+        LargeKernelConv2d(4, 4, 5)(x)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tiny_models import head_options
 from tool_runner import run_tool
 
 from mmlk.benchmarks.models import set_backend, variants
@@ -25,13 +26,12 @@ TINY = {
     ),
     'mmdet': (
         'configs/coco/cascade_mask_rcnn_pelk_t.py',
-        'model.neck.in_channels=[8,16,32,64]',
+        *head_options('mmdet'),
         'model.train_cfg.rpn_proposal.max_per_img=10',
         'model.test_cfg.rpn.max_per_img=10',
         'model.roi_head.mask_head.num_convs=1',
         *(f'model.train_cfg.rcnn.{stage}.sampler.num=8' for stage in range(3)),
         *(f'model.roi_head.bbox_head.{stage}.num_shared_convs=1' for stage in range(3)),
-        *(f'model.roi_head.bbox_head.{stage}.fc_out_channels=16' for stage in range(3)),
     ),
     'mmpretrain': ('configs/imagenet/pelk_t.py', 'model.head.in_channels=64'),
 }

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,11 +25,15 @@ FAST = ('--device', 'cpu', '--quick', '--seconds', '0.002')
 
 @pytest.fixture(scope='module', autouse=True)
 def small_ceilings():
-    """The rates of the machine are not what is tested here; measuring them properly takes a second and a gigabyte."""
+    """The rates of the machine are not what is tested here; measuring them properly takes a second and a gigabyte.
+
+    Neither is their precision, for which the garbage of the whole test session would be collected before each.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, 'COPY_BYTES', 1 << 22)
         patch.setitem(timing.GEMM_EDGE, 'cpu', 128)
         patch.setattr(benchmark_ops, 'TOUCHED_BYTES', 1 << 20)
+        patch.setattr(timing, 'gc', SimpleNamespace(collect=int, isenabled=bool, disable=int))
         yield
 
 

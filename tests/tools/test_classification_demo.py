@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tool_runner import run_tool
+from tool_runner import run_tool, scalars
 
 from mmlk.datasets.demo import classification
 
@@ -26,9 +26,6 @@ def in_repository(monkeypatch, repository, tmp_path_factory):
     monkeypatch.setenv('LOCAL_RANK', '0')
     for key, value in dict(size=64, batch_size=4, num_train=8, num_val=8).items():
         monkeypatch.setitem(classification.SIZES, key, value)
-    # Half of the time of so short a run goes into describing config and machine in the log.
-    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda code, **style: (code, False), raising=False)
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
 
 
 def tiny_options(name: str) -> list[str]:
@@ -36,12 +33,6 @@ def tiny_options(name: str) -> list[str]:
     options = [f'model.backbone.{option}' for option in ('depths=(1,1,1,1)', *backbone)]
     hooks = ['default_hooks.checkpoint.interval=1', 'default_hooks.logger.interval=1']
     return ['--cfg-options', *options, f'model.head.in_channels={channels}', *hooks]
-
-
-def scalars(work_dir) -> list[list[dict]]:
-    """Log records of every start of a run, oldest first."""
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
 
 
 @pytest.mark.parametrize('name', TINY)

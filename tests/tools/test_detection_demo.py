@@ -4,7 +4,7 @@ import json
 
 import pytest
 from tiny_models import head_options
-from tool_runner import run_tool
+from tool_runner import run_tool, scalars
 
 from mmlk.datasets.demo import detection
 from mmlk.datasets.demo.coco import generate_coco
@@ -57,11 +57,6 @@ def in_repository(monkeypatch, repository, few_pictures):
     monkeypatch.setattr(detection, 'generate_coco', lambda root, **counts: few_pictures)
     monkeypatch.setenv('MMLK_DEMO_ITERS', '2')
     monkeypatch.setenv('LOCAL_RANK', '0')
-
-
-def scalars(work_dir):
-    runs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [[json.loads(line) for line in run.read_text().splitlines()] for run in runs]
 
 
 @pytest.mark.parametrize('stem', CASES)

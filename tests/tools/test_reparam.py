@@ -53,9 +53,6 @@ def data(tmp_path_factory):
         patch.setitem(DEMO_DATA, 'ADE20KDataset', scenes)
         for key, value in dict(size=64, batch_size=4, num_train=8, num_val=8).items():
             patch.setitem(classification.SIZES, key, value)
-        # Half of the time of so short a run goes into describing config and machine in the log.
-        patch.setattr('mmengine.config.config.FormatCode', lambda code, **style: (code, False), raising=False)
-        patch.setattr('mmengine.runner.runner.collect_env', dict)
         yield root
 
 

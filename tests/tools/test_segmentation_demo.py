@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from tool_runner import run_tool
+from tool_runner import run_tool, scalars
 
 from mmlk.datasets.demo.ade20k import generate_ade20k
 from mmlk.datasets.demo.cityscapes import generate_cityscapes
@@ -36,15 +36,6 @@ def in_repository(monkeypatch, repository, tmp_path_factory):
             return generate(root, size=size, **few)
 
         monkeypatch.setitem(DEMO_DATA, kind, replace(DEMO_DATA[kind], generate=generate_few))
-    # Half of the time of so short a run goes into describing config and machine in the log.
-    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda code, **style: (code, False), raising=False)
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-
-
-def metrics_of(work_dir) -> list[dict]:
-    """Validations of every start of a run, oldest first."""
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [[r for r in map(json.loads, log.read_text().splitlines()) if 'loss' not in r] for log in logs]
 
 
 @pytest.mark.parametrize('config', TINY)
@@ -61,8 +52,8 @@ def test_trains_resumes_and_tests(config, tmp_path, in_repository):
     result = run_tool('train.py', *command, '--resume', *options)
     assert result.code == 0, result.err
     assert last.is_file()
-    # Without what sparse training logs of its own.
-    first, resumed = ([r for r in run if 'density' not in r] for run in metrics_of(tmp_path))
+    # The validations, without what sparse training logs of its own.
+    first, resumed = ([r for r in run if not {'loss', 'density'} & set(r)] for run in scalars(tmp_path))
     assert [validation['step'] for validation in first + resumed] == [2, 2]
     assert {'mIoU', 'far/mIoU', 'present/mIoU'} < set(resumed[0])
 

@@ -14,7 +14,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=5, end=90, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=90, val_interval=1)
+train_cfg = dict(type='mmlk.EpochBasedTrainLoop', max_epochs=90, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=4096)

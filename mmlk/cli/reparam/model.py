@@ -59,13 +59,13 @@ def load_source(cfg: Config, checkpoint: str) -> Source:
         raise UsageError('expected a config with a model, found none; give the config the checkpoint was trained with')
     model = build_model(cfg)
     content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='silent')
-    weights = unwrap_state_dict(content)
+    weights = unwrap_state_dict(content, checkpoint)
     if any('.reparam_convs.' in f'.{key}' for key in weights.keys() - model.state_dict().keys()):
         raise UsageError(
             f'{checkpoint} is fused already: give the checkpoint it was made from, or test it with its deploy config'
         )
-    require_fit(model, weights, checkpoint)
     require_sound(weights, checkpoint)
+    require_fit(model, weights, checkpoint)
     model.load_state_dict(weights, strict=False)
     meta = content.get('meta') if isinstance(content.get('meta'), Mapping) else {}
     floating = [value.dtype for value in weights.values() if value.is_floating_point()]

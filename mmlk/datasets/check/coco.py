@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
 
+from mmlk.datasets.check.annotations import check_annotations
 from mmlk.datasets.check.expected import Expected, Split, class_names
 from mmlk.datasets.check.files import check_count, list_files
 from mmlk.datasets.check.pictures import read_pictures, take_sample
 from mmlk.datasets.check.report import Report, Track, number, some
-
-#: Keys of the entries of the three lists that mmdet and pycocotools read.
-KEYS = {
-    'images': {'id', 'file_name', 'height', 'width'},
-    'annotations': {'id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd', 'segmentation'},
-    'categories': {'id', 'name'},
-}
 
 
 def check_coco(report: Report, expected: Expected, root: Path, sample: int | None, track: Track) -> None:
@@ -33,10 +25,10 @@ def check_coco(report: Report, expected: Expected, root: Path, sample: int | Non
         folder = root / split.pictures
         files = list_files(report, folder, split.archives[0], track)
         path = root / split.labels
-        (content,) = track((_read(report, path, split) for _ in range(1)), f'reading {path.name}', 1)
+        reading = (check_annotations(report, path, split.archives[1]) for _ in range(1))
+        (content,) = track(reading, f'reading {path.name}', 1)
         if content is None:
             continue
-        _check_references(report, path, content)
         _check_classes(report, path, content['categories'], expected)
         report.rows.append((f'{split.name}, annotations', str(len(content['annotations']))))
         if files is not None:
@@ -44,64 +36,6 @@ def check_coco(report: Report, expected: Expected, root: Path, sample: int | Non
             _check_pictures(report, path, folder, split, content['images'], files)
             sizes = {image['file_name']: (image['width'], image['height']) for image in content['images']}
             _check_sizes(report, path, folder, split, sizes, sorted(sizes.keys() & set(files)), sample, track)
-
-
-def _read(report: Report, path: Path, split: Split) -> dict[str, list[dict]] | None:
-    """The lists of an annotation file; ``None``, and a problem, where it is none."""
-    archive = split.archives[1]
-    again = f'unpack {archive} again, or fetch it again'
-    if not path.is_file():
-        report.add(path, 'found no such file', f'unpack {archive} there')
-        return None
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
-        what = 'breaks off' if _is_cut(path, error) else 'is not JSON'
-        report.add(path, f'{what} ({error})', again)
-        return None
-    lists = content if isinstance(content, dict) else {}
-    for key, wanted in KEYS.items():
-        entries = lists.get(key)
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            report.add(path, f'has no list "{key}"', 'give a COCO instances file')
-            return None
-        lacking = [entry for entry in entries if not wanted <= entry.keys()]
-        if lacking:
-            keys = ', '.join(sorted(wanted - lacking[0].keys()))
-            what = f'{len(lacking)} of {len(entries)} entries of "{key}" without {keys}'
-            report.add(
-                path, what, f'write all of {", ".join(sorted(wanted))}; boxes and outlines are both trained with'
-            )
-            return None
-        references = [name for name in wanted if name.endswith('id')]
-        if not all(isinstance(entry[name], (int, str)) for entry in entries for name in references):
-            report.add(path, f'has ids in "{key}" that are no numbers', 'write whole numbers')
-            return None
-        twice = [key_id for key_id, count in Counter(entry['id'] for entry in entries).items() if count > 1]
-        if twice:
-            report.add(path, f'{number(len(twice), "id")} of "{key}" given twice: {some(twice)}', 'number them anew')
-    return lists
-
-
-def _is_cut(path: Path, error: Exception) -> bool:
-    """Whether a file starts like JSON and ends early."""
-    with path.open('rb') as file:
-        starts = file.read(64).lstrip().startswith(b'{')
-        file.seek(max(0, path.stat().st_size - 64))
-        return starts and not file.read().rstrip().endswith(b'}')
-
-
-def _check_references(report: Report, path: Path, content: dict[str, list[dict]]) -> None:
-    """Annotations have to be of a picture and a category that are listed."""
-    for key, listed, noun, cure in (
-        ('image_id', 'images', 'picture', 'list the pictures, or remove their annotations'),
-        ('category_id', 'categories', 'category', 'list the categories, or remove their annotations'),
-    ):
-        known = {entry['id'] for entry in content[listed]}
-        unknown = Counter(entry[key] for entry in content['annotations'] if entry[key] not in known)
-        if unknown:
-            what = f'{number(sum(unknown.values()), "annotation")} of a {noun} that is not in "{listed}"'
-            report.add(path, f'{what}: {some(sorted(unknown, key=str))}', cure)
 
 
 def _check_classes(report: Report, path: Path, categories: list[dict], expected: Expected) -> None:

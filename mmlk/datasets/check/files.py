@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from mmlk.datasets.check.expected import Expected, Split
@@ -83,7 +83,7 @@ def list_files(report: Report, folder: Path, archive: str, track: Track) -> list
     files, broken = [], []
     for inner, entries in track(_scan(report, folder), f'listing {folder.name}', None):
         for entry in entries:
-            (files if entry.is_file() else broken).append(f'{inner}{entry.name}')
+            (files if _is(entry.is_file) else broken).append(f'{inner}{entry.name}')
     if broken:
         report.add(
             folder,
@@ -106,8 +106,16 @@ def _scan(report: Report, folder: Path) -> Iterator[tuple[str, list[os.DirEntry]
         except OSError as error:
             report.add(folder / inner, f'cannot be read ({error.strerror})', 'correct its permissions')
             continue
-        pending += [f'{inner}{entry.name}/' for entry in entries if entry.is_dir()]
-        yield inner, [entry for entry in entries if not entry.is_dir()]
+        pending += [f'{inner}{entry.name}/' for entry in entries if _is(entry.is_dir)]
+        yield inner, [entry for entry in entries if not _is(entry.is_dir)]
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """Ask what an entry of a folder is; a link to itself is nothing."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def check_count(report: Report, expected: Expected, split: Split, root: Path, found: int) -> None:

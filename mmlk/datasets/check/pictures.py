@@ -8,11 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from mmlk.datasets.check.report import Report, Track, number, some
+from mmlk.datasets.decoding import read_size
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
@@ -88,38 +85,3 @@ def report_broken(report: Report, folder: Path, broken: list[str], archive: str,
     if broken:
         cure = f'unpack {archive} again, or fetch it again'
         report.add(folder, f'{number(len(broken), noun)} that cannot be read: {some(broken)}', cure)
-
-
-def read_size(path: Path) -> tuple[int, int]:
-    """Decode a picture.
-
-    Returns:
-        Width and height in pixels.
-
-    Raises:
-        Exception: Of any kind: it cannot be decoded to its end.
-    """
-    with Image.open(path) as image:
-        size = image.size
-        # A JPEG is read to its end also where only an eighth of its pixels is wanted.
-        image.draft(image.mode, (1, 1))
-        image.load()
-    return size
-
-
-def read_labels(path: Path) -> tuple[tuple[int, int], NDArray[np.int64]]:
-    """Decode a label map.
-
-    Returns:
-        Width and height in pixels, and the labels that occur, ascending.
-
-    Raises:
-        ValueError: It is a coloured picture.
-        Exception: Of any other kind: it cannot be decoded.
-    """
-    with Image.open(path) as image:
-        # Of a picture with a palette these are the places in the palette, as mmseg reads them.
-        labels = np.asarray(image)
-    if labels.ndim != 2:
-        raise ValueError(f'a picture with {labels.shape[2]} colours instead of one label per pixel')
-    return (labels.shape[1], labels.shape[0]), np.unique(labels).astype(np.int64)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mmlk.datasets.check.expected import Expected, Split
 from mmlk.datasets.check.files import check_count, check_suffixes, list_files
-from mmlk.datasets.check.pictures import read_each, read_labels, read_pictures, report_broken, take_sample
+from mmlk.datasets.check.pictures import read_each, read_pictures, report_broken, take_sample
 from mmlk.datasets.check.report import Report, Track, number, some
+from mmlk.datasets.decoding import read_labels
 from mmlk.datasets.layout import PAIRS
 
 #: Labels that mean "ignored", by dataset class: 0 is no class in ADE20K, 255 none in Cityscapes.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -47,7 +49,7 @@ def make_folder(
     """Generate demo data, or find it where an earlier call left it.
 
     Every stamp has its own folder below ``root``, which appears complete or not at all, also when several processes
-    generate it at once.
+    generate it at once: one of them writes, the others wait for it.
 
     Args:
         root: Where to put it; created if missing.
@@ -73,7 +75,11 @@ def make_folder(
     folder = Path(root) / f'{stamp["generator"]}_{digest}'
     try:
         if not folder.exists():
-            _build(folder, layout, stamp, write)
+            Path(root).mkdir(parents=True, exist_ok=True)
+            with _alone_in(Path(root)):
+                # Another process may have made it while this one waited.
+                if not folder.exists():
+                    _build(folder, layout, stamp, write)
         _check(folder, layout, stamp, counts)
     except OSError as error:
         reason = 'the disk is full' if error.errno == errno.ENOSPC else (error.strerror or str(error))
@@ -94,6 +100,19 @@ def write_picture(path: Path, pixels: NDArray, options: tuple[int, ...] = ()) ->
 def write_photograph(path: Path, rgb: NDArray) -> None:
     """Write an RGB picture (H, W, 3) uint8 as JPEG."""
     write_picture(path, rgb[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+
+
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Let one process at a time into the block; where folders cannot be locked, all of them do the same work."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        # Releases the lock, as the end of a process does.
+        os.close(descriptor)
 
 
 def _build(folder: Path, layout: str, stamp: Mapping[str, object], write: Callable[[Path], None]) -> None:

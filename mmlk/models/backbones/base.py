@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from mmengine.model import BaseModule
@@ -14,6 +15,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmlk.checkpoints.fit import load_backbone_weights
 from mmlk.models.layers import build_norm
 from mmlk.models.reparam import Fusable
+
+#: Blocks of a stage, more than ten times those of any published network: a slip would fill the memory before it fails.
+MOST_BLOCKS = 1000
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
 class BaseLargeKernelBackbone(Fusable, BaseModule):
@@ -56,7 +68,7 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
         self.frozen_stages = frozen_stages
         if out_indices is None:
             out_indices = (3,) if final_norm else (0, 1, 2, 3)
-        self.out_indices = tuple(out_indices)
+        self.out_indices = tuple(out_indices) if _is_sequence(out_indices) else (out_indices,)
         if not self.out_indices or any(index not in range(4) for index in self.out_indices):
             raise ValueError(f'out_indices must name stages 0 to 3, got {self.out_indices}')
         if final_norm and self.out_indices != (3,):
@@ -88,9 +100,12 @@ class BaseLargeKernelBackbone(Fusable, BaseModule):
     def check_body(depths: Sequence[int], channels: Sequence[int], drop_path_rate: float) -> None:
         """Raise ``ValueError`` unless there are four depths and widths, and the rate is a probability below 1."""
         for name, values in (('depths', depths), ('channels', channels)):
-            if len(values) != 4 or any(value < 1 for value in values):
-                raise ValueError(f'{name} must hold four positive integers, one per stage, got {tuple(values)}')
-        if not 0 <= drop_path_rate < 1:
+            if not _is_sequence(values) or len(values) != 4 or not all(_is_count(value) for value in values):
+                shown = tuple(values) if _is_sequence(values) else repr(values)
+                raise ValueError(f'{name} must hold four positive integers, one per stage, got {shown}')
+        if max(depths) > MOST_BLOCKS:
+            raise ValueError(f'depths must be {MOST_BLOCKS} blocks or less per stage, got {tuple(depths)}')
+        if not isinstance(drop_path_rate, (int, float)) or not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
 
     def finish(self, channels: Sequence[int], output_norms: bool = True) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from mmlk.ops.checks import check_depthwise_conv2d
+from mmlk.ops.checks import check_backend, check_depthwise_conv2d, is_transformed
 from mmlk.ops.depthwise_conv2d import reference
 from mmlk.ops.depthwise_conv2d.backends import dispatcher
 from mmlk.ops.depthwise_conv2d.library import operators
@@ -30,14 +30,15 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
         bias: Offsets (C,).
         backend: Force one backend for all three passes: ``'triton'``, ``'cpu'`` (or one of its algorithms,
             ``'cpu/fft'``, ``'cpu/channels_last'``, ``'cpu/contiguous'``) or ``'reference'``. ``None`` takes, per pass,
-            the fastest by prediction among those that can run.
+            the fastest by prediction among those that can run, and the reference under ``torch.func`` and for
+            forward-mode derivatives.
 
     Returns:
         Tensor (N, C, H, W), dtype of ``x``; channels_last if ``x`` is (and is not contiguous as well), else contiguous.
         Under autocast, inputs and output have the autocast dtype.
 
     Raises:
-        TypeError: An argument is no floating-point tensor, or dtypes differ outside autocast.
+        TypeError: An argument is no dense floating-point tensor, or dtypes differ outside autocast.
         ValueError: R or S is even, shapes or devices do not fit, or ``backend`` is unknown.
         RuntimeError: ``backend`` was forced and cannot run; the message says why.
 
@@ -66,8 +67,7 @@ def default_backend(name: str | None) -> Iterator[None]:
         ValueError: There is no such backend.
     """
     global _default_backend
-    if name is not None and name not in dispatcher.names():
-        raise ValueError(f'name must be None or one of {dispatcher.names()}, got {name!r}')
+    check_backend('name', name, dispatcher.names())
     before, _default_backend = _default_backend, name
     try:
         yield
@@ -80,11 +80,17 @@ def resolve_backend(backend: str | None, more: Sequence[str] = ()) -> str | None
 
     Raises:
         ValueError: There is no such backend.
+        RuntimeError: It has no rule for ``torch.func`` and forward-mode differentiation, which are active.
     """
     backend = _default_backend if backend is None else backend
-    known = [*more, *dispatcher.names()]
-    if backend is not None and backend not in known:
-        raise ValueError(f'backend must be None or one of {known}, got {backend!r}')
+    check_backend('backend', backend, [*more, *dispatcher.names()])
+    if backend != 'reference' and is_transformed():
+        if backend is not None:
+            raise RuntimeError(
+                f'backend {backend!r} has no rule for torch.func and forward-mode differentiation: give None or '
+                "'reference' there"
+            )
+        return 'reference'
     return backend
 
 
@@ -106,6 +112,7 @@ def explain(x: Tensor, weight: Tensor, *, backend: str | None = None) -> dict[st
     """
     x, weight, _ = cast_for_autocast(x, weight, None)
     check_depthwise_conv2d(x, weight, None)
+    check_backend('backend', backend, dispatcher.names())
     return dispatcher.explain(x, weight, _default_backend if backend is None else backend)
 
 

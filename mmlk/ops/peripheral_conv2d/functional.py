@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mmlk.ops.checks import check_peripheral_conv2d
+from mmlk.ops.checks import check_backend, check_peripheral_conv2d
 from mmlk.ops.depthwise_conv2d.functional import depthwise_conv2d, resolve_backend
 from mmlk.ops.dispatch import Choice
 from mmlk.ops.library import Operators, cast_for_autocast
@@ -36,13 +36,15 @@ def peripheral_conv2d(
         bias: Offsets (C,).
         backend: ``'shared/cpu'`` or ``'shared/triton'`` use the sharing structure, ``'dense'`` expands the kernel;
             a backend of :func:`mmlk.ops.depthwise_conv2d` expands it and runs there. ``None`` takes, per pass, the
-            fastest by prediction among those that can run.
+            fastest by prediction among those that can run, and the reference under ``torch.func`` and for forward-mode
+            derivatives.
 
     Returns:
         Tensor (N, C, H, W), dtype and memory format as of :func:`mmlk.ops.depthwise_conv2d`.
 
     Raises:
-        TypeError: An argument is no floating-point tensor, or dtypes differ outside autocast.
+        TypeError: An argument is no dense floating-point tensor, ``sharing_grid`` is no tuple or list, or dtypes differ
+            outside autocast.
         ValueError: The grid does not fit ``weight`` or adds up to an even number, shapes or devices do not fit, or
             ``backend`` is unknown.
         RuntimeError: ``backend`` was forced and cannot run; the message says why.
@@ -64,4 +66,5 @@ def peripheral_conv2d(
 def explain(x: Tensor, weight: Tensor, sharing_grid: Sequence[int], *, backend: str | None = None) -> dict[str, Choice]:
     """As :func:`mmlk.ops.explain`; ``backend`` is one of this op's own."""
     x, weight, _ = cast_for_autocast(x, weight, None)
+    check_backend('backend', backend, dispatcher.names())
     return dispatcher.explain(x, weight, backend, (check_peripheral_conv2d(x, weight, sharing_grid, None),))

@@ -153,6 +153,17 @@ def test_link_without_a_file(copy_of):
     assert data.problems()[0] == f'train2017: 1 link without a file behind: {picture.name}; make the links again'
 
 
+@pytest.mark.parametrize('name', ['coco', 'cityscapes'])
+def test_link_to_itself(copy_of, name):
+    """Asking what it is fails, with an error of the system."""
+    data = copy_of(name)
+    folder = data.root / EXPECTED[name].splits[0].pictures
+    picture = next(path for path in folder.rglob('*') if path.is_file())
+    picture.unlink()
+    picture.symlink_to(picture.name)
+    assert any(f'1 link without a file behind: {picture.relative_to(folder)}' in p for p in data.problems())
+
+
 def test_hidden_files_do_not_count(copy_of):
     data = copy_of('coco')
     for name in ('._000000000001.jpg', '.DS_Store'):

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mmlk.datasets.check.pictures import read_each, read_labels, read_size, take_sample
+from mmlk.datasets.check.pictures import read_each, take_sample
+from mmlk.datasets.decoding import read_labels, read_size
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
 

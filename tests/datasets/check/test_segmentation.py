@@ -50,7 +50,7 @@ def test_broken_picture_and_broken_label_map(case):
     first, second = data.problems()
     assert first.startswith(f'{pictures}: 1 picture that cannot be read: {name}')
     assert second.startswith(f'{labels}: 1 label map that cannot be read: {name}')
-    assert 'cannot identify image file' in second
+    assert 'no picture of a known format' in second
 
 
 def test_what_is_not_in_the_sample_is_not_read(case):

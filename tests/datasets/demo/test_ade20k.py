@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -166,23 +167,46 @@ def test_root_that_is_a_file_is_one_sentence(tmp_path):
         generate_ade20k(tmp_path / 'file', **SMALL)
 
 
-def test_two_at_once_agree(tmp_path, monkeypatch):
-    barrier, results = threading.Barrier(2), []
-    rename = os.rename
-
-    def rename_together(source, target):
-        barrier.wait(timeout=60)
-        rename(source, target)
-
-    monkeypatch.setattr(folder.os, 'rename', rename_together)
-    threads = [threading.Thread(target=lambda: results.append(generate_ade20k(tmp_path, **SMALL))) for _ in range(2)]
+def generate_twice(root):
+    """Two threads that generate at once; what they return."""
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(generate_ade20k(root, **SMALL))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(results) == 2 and results[0] == results[1]
-    assert [path.name for path in tmp_path.iterdir()] == [results[0].parent.name]
+    assert [path.name for path in root.iterdir()] == [results[0].parent.name]
     assert len(files_below(results[0])) == 10
+
+
+def test_two_at_once_do_the_work_once(tmp_path, monkeypatch):
+    builds, build = [], folder._build
+
+    def build_slowly(*args):
+        builds.append(args)
+        time.sleep(0.2)
+        build(*args)
+
+    monkeypatch.setattr(folder, '_build', build_slowly)
+    generate_twice(tmp_path)
+    assert len(builds) == 1
+
+
+def test_two_at_once_agree_without_locks(tmp_path, monkeypatch):
+    """As on some file systems of a network."""
+    barrier, rename = threading.Barrier(2), os.rename
+
+    def rename_together(source, target):
+        barrier.wait(timeout=60)
+        rename(source, target)
+
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(folder.fcntl, 'flock', refuse)
+    monkeypatch.setattr(folder.os, 'rename', rename_together)
+    generate_twice(tmp_path)
 
 
 def test_failed_rename_is_reported(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Scenes: determinism, sizes, labels, and the far cue that nothing near the vessel may betray."""
 
+from functools import cache
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from mmlk.errors import UsageError
 REACH = 32  # pixels around the vessel in which the two pictures must be the same
 SIZES = (96, 128, 160)
 TOWER = 85
+#: For tests that look at the same scenes.
+scene_of = cache(render_scene)
 
 
 def compressed(image):
@@ -75,7 +79,7 @@ def test_arrays_and_boxes(size):
 
 def test_objects_are_large_enough_to_be_learnt():
     for seed in range(20):
-        scene = render_scene(seed)
+        scene = scene_of(seed)
         x0, y0, x1, y1 = scene.object_box
         assert 28 <= x1 - x0 <= 37 and 33 <= y1 - y0 <= 44
         assert (scene.label == scene.far_class).sum() >= 350
@@ -92,7 +96,7 @@ def test_class_ids_carry_their_ade20k_names():
 
 def test_only_ambiguous_borders_are_ignored():
     for seed in range(10):
-        label = render_scene(seed).label
+        label = scene_of(seed).label
         ignored = label == 0
         assert 0.005 < ignored.mean() < 0.08
         # Every ignored pixel lies near two classes; at the picture's rim the second may be outside.
@@ -134,7 +138,7 @@ def test_the_two_looks_of_the_tower_differ_plainly():
 def test_drawn_cue_is_one_of_the_two_and_both_occur():
     drawn = []
     for seed in range(24):
-        scene = render_scene(seed, 96)
+        scene = scene_of(seed, 96)
         np.testing.assert_array_equal(scene.image, render_scene(seed, 96, far_cue=scene.far_cue).image)
         drawn.append(scene.far_cue)
     assert 6 <= sum(drawn) <= 18
@@ -142,8 +146,7 @@ def test_drawn_cue_is_one_of_the_two_and_both_occur():
 
 def test_both_sides_occur_with_both_cues():
     sides = {
-        (scene.far_cue, scene.object_box[0] < scene.cue_box[0])
-        for scene in (render_scene(seed, 96) for seed in range(24))
+        (scene.far_cue, scene.object_box[0] < scene.cue_box[0]) for scene in (scene_of(seed, 96) for seed in range(24))
     }
     assert sides == {(cue, left) for cue in (0, 1) for left in (False, True)}
 

@@ -15,6 +15,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmlk.engine.kept_buffers import kept_buffers
 from mmlk.errors import UsageError
 from mmlk.sparsity import generator_for, snip_scores
 
@@ -58,7 +59,7 @@ def score_one_batch(
             losses = model._run_forward(data, mode='loss')
         return scale * model.parse_losses(losses)[0]
 
-    with _own_random_numbers(seed, device), _kept_buffers(model), _hard_labels(model):
+    with _own_random_numbers(seed, device), kept_buffers(model), _hard_labels(model):
         batch = draw_batch(loader, seed)
         was_training = model.training
         model.train()
@@ -112,19 +113,6 @@ def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
-
-
-@contextmanager
-def _kept_buffers(model: nn.Module) -> Iterator[None]:
-    """Statistics of norms and other buffers are put back."""
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                if name in before:
-                    buffer.copy_(before[name])
 
 
 @contextmanager
