@@ -24,6 +24,9 @@ STARTED_BY = {
     'mpi': 'mpirun of Open MPI: mpirun -np 2 python tools/train.py CONFIG --launcher mpi',
 }
 DEFAULT_PORT = 29500
+#: What gloo and NCCL say where a process is gone; other errors of theirs, such as tensors of different sizes, are not
+#: explained by that.
+_LOST = re.compile(r'gloo.*(connection|by peer|broken pipe|timed? ?out)|remote ?(process|error)', re.I | re.S)
 #: Seconds after which a process other than the first reports an error that the first has not reported.
 PATIENCE = 3.0
 
@@ -108,9 +111,9 @@ def is_lost_process(error: BaseException) -> bool:
     distributed = _group()
     if distributed is None:
         return False
-    return isinstance(error, distributed.DistError) or (
-        isinstance(error, RuntimeError) and 'gloo' in str(error).lower()
-    )
+    if isinstance(error, (distributed.DistNetworkError, distributed.DistStoreError)):
+        return True
+    return isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
 
 
 def may_speak() -> bool:

@@ -19,8 +19,16 @@ from mmlk.datasets.demo.demo_config import apply_demo
 from mmlk.launcher import end_processes
 
 CONFIG = 'configs/ade20k/upernet_pelk_t.py'
-#: Of pictures in pixels.
-EDGE = 32
+#: Options that make network and pictures small.
+SMALL = [
+    *TINY,
+    'model.data_preprocessor.size=(32,32)',
+    'model.test_cfg.mode=whole',
+    'train_dataloader.dataset.pipeline.2.scale=(32,32)',
+    'train_dataloader.dataset.pipeline.3.crop_size=(32,32)',
+    'val_dataloader.dataset.pipeline.1.scale=(32,32)',
+    'test_dataloader.dataset.pipeline.1.scale=(32,32)',
+]
 
 
 @HOOKS.register_module()
@@ -54,15 +62,13 @@ def tiny_config(folder, batch_size, repository, demo_root, iterations=20, val_pi
     apply_demo(cfg, iterations=iterations, data_root=demo_root)
     parser = make_parser('', '')
     add_cfg_options(parser)
-    cfg.merge_from_dict(parser.parse_args(['--cfg-options', *TINY]).cfg_options)
+    cfg.merge_from_dict(parser.parse_args(['--cfg-options', *SMALL]).cfg_options)
     cfg.merge_from_dict(
         {
             'work_dir': str(folder),
             'train_dataloader.batch_size': batch_size,
             'val_dataloader.dataset.indices': val_pictures,
             'optim_wrapper.paramwise_cfg.layer_decay_rate': 0.9,
-            'model.data_preprocessor.size': (EDGE, EDGE),
-            'model.test_cfg': dict(mode='whole'),
             'default_hooks.checkpoint.interval': iterations,
             'default_hooks.logger.interval': 1,
             'find_unused_parameters': True,
@@ -71,8 +77,6 @@ def tiny_config(folder, batch_size, repository, demo_root, iterations=20, val_pi
     for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
         head.norm_cfg.type = 'SyncBN'
         head.dropout_ratio = 0.0
-    pipeline = cfg.train_dataloader.dataset.pipeline
-    pipeline[2].scale = pipeline[3].crop_size = cfg.val_dataloader.dataset.pipeline[1].scale = (EDGE, EDGE)
     cfg.custom_hooks = [dict(type='FrozenNorms'), dict(type='EMAHook', momentum=0.05)]
     return cfg
 

@@ -4,6 +4,7 @@ import os
 import sys
 
 import pytest
+import torch.distributed as dist
 
 from mmlk import launcher
 from mmlk.errors import UsageError
@@ -121,6 +122,36 @@ def test_without_a_group(environment, monkeypatch):
     assert may_speak() and waits == [launcher.PATIENCE]
     assert not is_lost_process(RuntimeError('gloo: connection closed by peer'))
     end_processes()
+
+
+@pytest.mark.parametrize(
+    ('error', 'lost'),
+    [
+        (
+            RuntimeError(
+                '[/third_party/gloo/gloo/transport/tcp/pair.cc:538] Read error [::1]:5: Connection reset by peer'
+            ),
+            True,
+        ),
+        (RuntimeError('[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 1000ms for recv operation'), True),
+        (dist.DistNetworkError('The client socket has failed to connect'), True),
+        (dist.DistBackendError('NCCL error: remote process exited or there was a network error'), True),
+        (dist.DistBackendError('NCCL error: unhandled cuda error'), False),
+        (
+            RuntimeError('[enforce fail at gloo/transport/tcp/pair.cc:446] op.preamble.length <= op.nbytes. 8 vs 4'),
+            False,
+        ),
+        (RuntimeError('Connection reset by peer'), False),
+        (ValueError('gloo: timed out'), False),
+    ],
+)
+def test_lost_processes(tmp_path, error, lost):
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path / "store"}', rank=0, world_size=1)
+    try:
+        assert is_lost_process(error) is lost
+    finally:
+        end_processes()
+    assert not is_lost_process(error)
 
 
 def test_torch_is_not_imported(environment, monkeypatch):

@@ -36,7 +36,7 @@ def unwrap_state_dict(checkpoint: Mapping, source: str | os.PathLike = '') -> di
             break
     if isinstance(checkpoint, Mapping):
         weights = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
-        if weights:
+        if weights and all(isinstance(key, str) for key in weights):
             return weights
     file = f'{source} to be ' if source else ''
     raise UsageError(

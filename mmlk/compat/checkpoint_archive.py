@@ -1,4 +1,4 @@
-"""Damage in the zip archives that ``torch.save`` writes, which ``torch.load`` reads without looking at the checksums."""
+"""Damage in the zip archives of ``torch.save``, whose checksums ``torch.load`` does not look at."""
 
 import os
 import zipfile

@@ -93,7 +93,9 @@ def _is_literal(node: ast.expr) -> bool:
             return _is_literal(operand)
         case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
             # Complex numbers.
-            return isinstance(left, (ast.Constant, ast.UnaryOp)) and _is_literal(left) and isinstance(right, ast.Constant)
+            return (
+                isinstance(left, (ast.Constant, ast.UnaryOp)) and _is_literal(left) and isinstance(right, ast.Constant)
+            )
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
             values = [*arguments, *(keyword.value for keyword in keywords if keyword.arg is not None)]
             named = all(keyword.arg is not None for keyword in keywords)

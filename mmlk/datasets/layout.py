@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.fileio import list_dir_or_file
@@ -42,11 +43,12 @@ def require_data(cfg: Config, *dataloaders: str) -> None:
         *dataloaders: Keys such as ``'train_dataloader'``; those that are absent or None are passed over.
 
     Raises:
-        UsageError: A folder is missing or empty, or images and label maps do not pair up. Says where it looked, which
-            layout is wanted and that ``--demo`` exists.
+        UsageError: A folder is missing or empty, or images and label maps do not pair up; says where it looked, which
+            layout is wanted and that ``--demo`` exists. Or a file of annotations is a pickle.
     """
     for name in dataloaders:
         dataset = (cfg.get(name) or {}).get('dataset')
+        _require_no_pickle(name, dataset)
         while dataset is not None and 'dataset' in dataset:
             dataset = dataset['dataset']
         if dataset is None or dataset.get('data_root') is None:
@@ -72,6 +74,19 @@ def require_data(cfg: Config, *dataloaders: str) -> None:
             require_annotations(cfg, name, dataset, LAYOUTS[kind])
         if kind in ('ImageNet', 'ImageNet21k'):
             require_classes(cfg, name, dataset)
+
+
+def _require_no_pickle(name: str, node: Any) -> None:
+    """Raise if a data set, or one in it, names a file that MMEngine would unpickle, which can run anything."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if isinstance(value, str) and value.lower().endswith(('.pkl', '.pickle')):
+                raise UsageError(
+                    f'{name}.dataset.{key} expects a file of data, got the pickle {value}, which can run code when it '
+                    'is read; write it as JSON'
+                )
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
+        _require_no_pickle(name, child)
 
 
 def _folders(dataset) -> list[Path]:

@@ -128,7 +128,8 @@ class NamedPipeline(Compose):
         return ''
 
     def _label_problem(self, labels: torch.Tensor, classes: int, ignored: int) -> str:
-        wrong = (labels != ignored) & ((labels >= classes) | (labels < 0))
+        # Maps are of 8 bits, so no label is negative.
+        wrong = (labels >= classes) & (labels != ignored)
         if wrong.any():
             return (
                 f'label {int(labels[wrong][0])} after loading, expected 0 to {classes - 1} and {ignored} for what is '

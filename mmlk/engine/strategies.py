@@ -31,6 +31,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
     """
 
     def prepare(self, model: nn.Module | dict, *, optim_wrapper: BaseOptimWrapper | dict | None = None, **kwargs: Any):
+        """Prepare model and optimizer, as MMEngine's strategy does."""
         self._optim_wrapper = optim_wrapper
         return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
 
@@ -45,6 +46,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         return super()._wrap_model(model)
 
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict, model: nn.Module) -> BaseOptimWrapper:
+        """Hand the groups of the optimizer of the whole model on to the pieces."""
         # MMEngine would build another optimizer from the settings of this one, which the AdamW of torch 2.11 refuses.
         pieces = {name.replace(_INSERTED, ''): piece for name, piece in model.named_parameters()}
         for group in self._optim_wrapper.optimizer.param_groups:
@@ -52,13 +54,16 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         return self._optim_wrapper
 
     def model_state_dict(self) -> dict:
+        """The weights, as plain tensors."""
         # FSDP leaves marks on tensors, which a checkpoint could not be loaded with safely.
         return _plain(super().model_state_dict())
 
     def optim_state_dict(self) -> dict:
+        """The state of the optimizer, as plain tensors."""
         return _plain(super().optim_state_dict())
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
+        """Load what :meth:`optim_state_dict` gave."""
         # MMEngine has the arguments in the order of an older torch.
         pieces = FullyShardedDataParallel.optim_state_dict_to_load(self.model, self.optim_wrapper.optimizer, state_dict)
         self.optim_wrapper.load_state_dict(pieces)

@@ -38,8 +38,6 @@ def check_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> No
             raise ValueError(f'{name} must be on the device of x ({x.device}), got {tensor.device}')
     if x.dim() != 4:
         raise ValueError(f'x must have shape (N, C, H, W), got {tuple(x.shape)}')
-    if x.shape[1] < 1:
-        raise ValueError(f'x must have at least one channel, got shape {tuple(x.shape)}')
     if x.shape[2] < 1 or x.shape[3] < 1:
         raise ValueError(f'x must be at least 1 x 1 pixels, got shape {tuple(x.shape)}')
     if weight.dim() != 4 or weight.shape[1] != 1:

@@ -21,6 +21,8 @@ def test_unwrap_nothing():
         UsageError, match=r"expected a checkpoint with weights.* got a mapping with the keys \['epoch'\]"
     ):
         unwrap_state_dict({'epoch': 3})
+    with pytest.raises(UsageError, match=r'got a mapping with the keys \[1\]'):
+        unwrap_state_dict({1: torch.ones(1)})
     with pytest.raises(UsageError, match='expected a.pth to be a checkpoint with weights.* got list'):
         unwrap_state_dict([1], 'a.pth')
 

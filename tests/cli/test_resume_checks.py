@@ -70,7 +70,9 @@ def test_failures_name_the_file(optimizer):
     def resume(filename):
         raise KeyError('param_groups')
 
-    with pytest.raises(UsageError, match=r"^a.pth cannot be resumed from: there is no key 'param_groups'.*; resume from"):
+    with pytest.raises(
+        UsageError, match=r"^a.pth cannot be resumed from: there is no key 'param_groups'.*; resume from"
+    ):
         runner_that(resume).resume('a.pth')
     optimizer.param_groups[0]['lr'] = 'high'
     with pytest.raises(UsageError, match="^a.pth cannot be resumed from: the learning rate of group 0 .* is 'high'; "):

@@ -24,7 +24,9 @@ def test_a_flipped_bit_among_the_weights_is_found(path: Path):
     content[content.find(WEIGHT.numpy().tobytes()) + 1234] ^= 4
     path.write_bytes(content)
     assert not torch.equal(torch.load(path)['state_dict']['weight'], WEIGHT), 'torch compares checksums by now'
-    with pytest.raises(CheckpointError, match=r"a.pth is truncated, damaged .* save it again \(Bad CRC-32 for file 'a/data/0'\)"):
+    with pytest.raises(
+        CheckpointError, match=r"a.pth is truncated, damaged .* save it again \(Bad CRC-32 for file 'a/data/0'\)"
+    ):
         load_checkpoint_file(path)
 
 

@@ -78,7 +78,9 @@ def test_is_plain(text, plain):
     assert is_plain(text) is plain
 
 
-@pytest.mark.parametrize('checkpoint', [[1], {'meta': 'config'}, {'meta': ['config'], 'message_hub': 'runtime_info'}, 5])
+@pytest.mark.parametrize(
+    'checkpoint', [[1], {'meta': 'config'}, {'meta': ['config'], 'message_hub': 'runtime_info'}, 5]
+)
 def test_other_contents_are_left_alone(checkpoint, tmp_path: Path):
     torch.save(checkpoint, tmp_path / 'a.pth')
     assert load_checkpoint_file(tmp_path / 'a.pth') == checkpoint

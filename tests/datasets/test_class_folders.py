@@ -84,3 +84,15 @@ def test_list_that_fits_counts_more_than_folders(config, tmp_path):
 def test_missing_folder_names_the_layout(config, tmp_path):
     message = problem(config(**{'train_dataloader.dataset.data_root': str(tmp_path / 'nowhere')}))
     assert 'train/<class>/*.JPEG and val/<class>/*.JPEG' in message and '--demo' in message
+
+
+@pytest.mark.parametrize('inside', [False, True])
+def test_a_list_that_is_a_pickle(config, tmp_path, inside):
+    dataset = config(**{'train_dataloader.dataset.ann_file': 'lists/train.PKL'}).train_dataloader.dataset
+    if inside:
+        dataset = dict(type='ConcatDataset', datasets=[dataset])
+    message = problem(Config(dict(train_dataloader=dict(dataset=dataset))))
+    assert message == (
+        'train_dataloader.dataset.ann_file expects a file of data, got the pickle lists/train.PKL, which can run code '
+        'when it is read; write it as JSON'
+    )

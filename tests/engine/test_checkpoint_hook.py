@@ -93,10 +93,16 @@ class TestRotation:
 
 
 def test_leftovers_of_a_killed_run_go_and_nothing_else(tmp_path):
-    for name in ('iter_4.pth.123.part', 'best_mIoU_iter_4.pth.99.part', 'mine.part', 'other.pth.part'):
+    for name in (
+        'iter_4.pth.123.part',
+        'best_mIoU_iter_4.pth.99.part',
+        'last_checkpoint.7.part',
+        'mine.part',
+        'o.pth.part',
+    ):
         (tmp_path / name).write_bytes(b'half')
     runner(tmp_path, 'iteration', length=4).train()
-    assert names(tmp_path) == ['iter_4.pth', 'last_checkpoint', 'mine.part', 'other.pth.part']
+    assert names(tmp_path) == ['iter_4.pth', 'last_checkpoint', 'mine.part', 'o.pth.part']
 
 
 class TestFullDisk:

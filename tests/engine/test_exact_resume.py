@@ -20,7 +20,14 @@ from torch.utils.data import BatchSampler, DataLoader
 from mmlk.checkpoints.resumable import find_newest_resumable
 from mmlk.compat.checkpoint_loader import load_checkpoint_file
 from mmlk.engine.loops import data
-from mmlk.engine.loops.data import BatchStream, Sample, SeededDataLoader, SeededDataset, can_be_seeded
+from mmlk.engine.loops.data import (
+    BatchStream,
+    Sample,
+    SeededDataLoader,
+    SeededDataset,
+    can_be_seeded,
+    shared_flag,
+)
 from mmlk.engine.random_state import RandomState, kept_random_state, seeded
 from mmlk.errors import UsageError
 
@@ -191,7 +198,7 @@ class TestSamples:
         for workers in (0, 2):
             loader = DataLoader(Pictures(), batch_size=4, num_workers=workers, shuffle=False)
             assert can_be_seeded(loader)
-            loader = SeededDataLoader(loader, seed=1, endless=False)
+            loader = SeededDataLoader(loader, seed=1, endless=False, running=shared_flag())
             loader.move_to(epoch=2, skip=1)
             before = torch.get_rng_state()
             found.append([batch['inputs'] for batch in loader])

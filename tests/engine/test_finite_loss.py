@@ -358,8 +358,8 @@ def test_command_line(repository, tmp_path, monkeypatch):
     )
     result = run_tool(
         'train.py', 'configs/ade20k/upernet_pelk_t.py', '--demo', '--work-dir', tmp_path / 'run', '--cfg-options',
-        *TINY, 'optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.interval=1', 'train_dataloader.num_workers=0',
-        'val_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
+        *TINY, 'optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.interval=1',
+        'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
         'val_dataloader.persistent_workers=False',
     )  # fmt: skip
     assert result.code == 3, result.err[-2000:]

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from children import ending, fork, in_children
 from mmengine.config import Config
-from process_runs import CONFIG, free_port, scalars_of, tiny_config, tool_as_process, torchrun_variables, train
-from tool_runner import TINY, TOOLS, run_tool
+from process_runs import CONFIG, SMALL, free_port, scalars_of, tiny_config, tool_as_process, torchrun_variables, train
+from tool_runner import TOOLS, run_tool
 from torch import nn
 
 from mmlk.compat.checkpoint_loader import load_checkpoint_file
@@ -131,6 +131,42 @@ def test_wrapper_on_the_cpu(as_process):
     assert list(model.state_dict()) == names
 
 
+def five_steps(model, part):
+    """SGD on a part of every batch; the loss is a mean over it."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for step in range(5):
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(6, 3, 8, 8, generator=generator, dtype=torch.float64)[part]
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+
+def small_network(norm):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), norm(4), nn.GELU(), nn.Conv2d(4, 2, 3), norm(2)).double()
+
+
+def with_sync_batch_norm(folder, rank):
+    dist.init_process_group('gloo', init_method=f'file://{folder / "store"}', rank=rank, world_size=2)
+    model = DistributedDataParallel(small_network(nn.SyncBatchNorm), device_ids=[rank], broadcast_buffers=False)
+    five_steps(model, slice(3 * rank, 3 * rank + 3))
+    torch.save(model.module.state_dict(), folder / f'process{rank}.pth')
+    end_processes()
+
+
+def test_training_with_sync_batch_norm(tmp_path):
+    """In float64, so that only the order of sums differs from one process with the whole batch."""
+    assert in_children(*(partial(with_sync_batch_norm, tmp_path, rank) for rank in range(2))) == [0, 0]
+    model = small_network(nn.BatchNorm2d)
+    five_steps(model, slice(None))
+    for rank in range(2):
+        found = torch.load(tmp_path / f'process{rank}.pth', weights_only=True)
+        assert found.keys() == model.state_dict().keys()
+        for name, value in model.state_dict().items():
+            assert (found[name] - value).abs().max().item() < 1e-10, name
+
+
 def test_two_processes_equal_one(tmp_path, repository, demo_root):
     """Weights, averages, rates by layer, metrics of an odd number of pictures, and what checkpoints hold."""
     one = tiny_config(tmp_path / 'one', 4, repository, demo_root)
@@ -157,10 +193,10 @@ def command_of(work_dir, iterations):
     """Arguments of tools/train.py for a short run that saves every second iteration."""
     options = [
         'default_hooks.checkpoint.interval=2',
-        'train_cfg.val_interval=1000',
+        'val_dataloader.dataset.indices=1',
         f'train_cfg.max_iters={iterations}',
     ]
-    return [CONFIG, '--demo', '--work-dir', str(work_dir), '--cfg-options', *TINY, *options]
+    return [CONFIG, '--demo', '--work-dir', str(work_dir), '--cfg-options', *SMALL, *options]
 
 
 def wait_for(path, children=()):
@@ -214,7 +250,7 @@ def test_killed_process_ends_the_other(tmp_path, in_repository):
 
     out = tmp_path / 'metrics.json'
     tested = [CONFIG, work_dir / f'iter_{newest + 2}.pth', '--demo', '--work-dir', tmp_path / 'tested', '--out', out]
-    options = ['--cfg-options', *TINY, 'test_dataloader.dataset.indices=3']
+    options = ['--cfg-options', *SMALL, 'test_dataloader.dataset.indices=3']
     files, children = start('tested', 'test.py', *tested, *options)
     assert [ending(child) for child in children] == [0, 0]
     together = json.loads(out.read_text())

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from resume_runs import differences, end_state, runner
 from sparse_runs import Probe
 
 from mmlk.cli.errors import one_sentence
+from mmlk.engine.loops.data import WorkerStart, shared_flag
 from mmlk.engine.loops.stopping import StopRequest
 from mmlk.errors import TrainingStopped
 
@@ -132,6 +134,53 @@ def test_from_outside_while_workers_read(tmp_path):
     assert 'is saved in' in (tmp_path / 'log').read_text()
 
 
+class TestWorkers:
+    """They outlive a signal to all processes while the training runs, and no longer."""
+
+    @staticmethod
+    def worker(running, ready):
+        WorkerStart(lambda number: ready.set(), running)(0)
+        time.sleep(60)
+
+    @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+    def test_signals(self, number):
+        context = torch.multiprocessing.get_context('fork')
+        running, ready = shared_flag(), context.Event()
+        running.value = 1
+        process = context.Process(target=self.worker, args=(running, ready), daemon=True)
+        process.start()
+        assert ready.wait(60)
+        os.kill(process.pid, number)
+        process.join(0.3)
+        assert process.is_alive()
+        running.value = 0
+        start = time.monotonic()
+        process.terminate()
+        process.join(20)
+        assert process.exitcode == 0 and time.monotonic() - start < 20
+
+    def test_do_not_outlive_a_main_process_that_is_killed(self, tmp_path):
+        child = fork(partial(train, tmp_path / 'run', 'iteration', workers=2, length=100_000, log=tmp_path / 'log'))
+        end = time.monotonic() + 60
+        while not (tmp_path / 'run' / 'iter_4.pth').is_file() and time.monotonic() < end:
+            time.sleep(0.01)
+        workers = [int(name) for name in Path(f'/proc/{child}/task/{child}/children').read_text().split()]
+        assert len(workers) >= 2
+        os.kill(child, signal.SIGKILL)
+        assert ending(child) == -signal.SIGKILL
+        end = time.monotonic() + 10
+        while any(_runs(worker) for worker in workers) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not any(_runs(worker) for worker in workers)
+
+    def test_of_training_and_validation(self, tmp_path):
+        run = runner(tmp_path, 'iteration', workers=2, length=10)
+        run.train()
+        starts = [loader.worker_init_fn for loader in (run.train_dataloader, run.val_dataloader)]
+        assert all(isinstance(start, WorkerStart) for start in starts)
+        assert not starts[0].running.value
+
+
 def test_handlers_are_put_back(tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     runner(tmp_path, 'iteration', length=2).train()
@@ -170,3 +219,11 @@ class TestSeveralProcesses:
         request.number = signal.SIGTERM
         assert isinstance(request.stopped('it'), TrainingStopped)
         assert (str(request.stopped('it')), request.stopped('it').status) == ('', 143)
+
+
+def _runs(process):
+    """Whether a process is there and is no zombie that nobody has waited for."""
+    try:
+        return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False

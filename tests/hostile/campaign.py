@@ -1,4 +1,4 @@
-"""The frame of the hostile input campaigns: makes cases from a seed, runs each in a process of its own, counts outcomes.
+"""The frame of the hostile input campaigns: makes cases from a seed, runs each in its own process, counts outcomes.
 
 A campaign is a table of kinds of input. Case ``i`` belongs to kind ``i % len(kinds)`` and draws from a generator of its
 own, seeded by (seed, campaign, i), so that any case can be repeated alone. It runs in a forked child, in an empty

@@ -12,6 +12,11 @@ from hostile.campaign import SENTENCE, WORKED
 
 Checkpoint = dict[str, Any]
 
+
+def _weights(checkpoint: Checkpoint) -> list[tuple[str, torch.Tensor]]:
+    return list(checkpoint['state_dict'].items())
+
+
 #: What the file holds, from the right content.
 TOP_LEVEL: dict[str, Callable[[Checkpoint], Any]] = {
     'a list': lambda checkpoint: list(checkpoint['state_dict'].values()),
@@ -26,7 +31,7 @@ TOP_LEVEL: dict[str, Callable[[Checkpoint], Any]] = {
     'weights that are text': lambda checkpoint: {'state_dict': {'a': 'b'}},
     'weights that are nothing': lambda checkpoint: {'state_dict': dict.fromkeys(checkpoint['state_dict'])},
     'weights that are numbers': lambda checkpoint: {'state_dict': {'a': 1, 'b': 2.5}},
-    'weights in lists': lambda checkpoint: {'state_dict': {key: [value] for key, value in checkpoint['state_dict'].items()}},
+    'weights in lists': lambda checkpoint: {'state_dict': {key: [value] for key, value in _weights(checkpoint)}},
     'nested weights': lambda checkpoint: {'state_dict': {'state_dict': checkpoint['state_dict']}},
     'a list of weights': lambda checkpoint: {'state_dict': list(checkpoint['state_dict'].items())},
     'no weights': lambda checkpoint: {'meta': checkpoint['meta'], 'message_hub': checkpoint['message_hub']},
@@ -161,12 +166,12 @@ REST: dict[str, tuple[str | None, Callable[[Checkpoint], Any]]] = {
     'message_hub as a list': (SENTENCE, _entry('message_hub', [1])),
     'message_hub empty': (None, _entry('message_hub', {})),
     'message_hub of texts': (None, _entry('message_hub', dict(log_scalars='a', runtime_info='b', resumed_keys='c'))),
-    'log scalars that are numbers': (None, lambda checkpoint: checkpoint['message_hub'].update(log_scalars={'loss': 5})),
+    'log scalars that are numbers': (None, lambda checkpoint: checkpoint['message_hub'].update(log_scalars=dict(a=5))),
     'resumed keys missing': (None, lambda checkpoint: checkpoint['message_hub'].pop('resumed_keys')),
     'runtime info that is a list': (None, lambda checkpoint: checkpoint['message_hub'].update(runtime_info=[1])),
     'schedules as a text': (SENTENCE, _entry('param_schedulers', 'cosine')),
     'one schedule less': (None, lambda checkpoint: checkpoint['param_schedulers'].pop()),
-    'too many schedules': (None, lambda checkpoint: checkpoint.update(param_schedulers=3 * checkpoint['param_schedulers'])),
+    'too many schedules': (None, lambda checkpoint: checkpoint['param_schedulers'].extend([{}] * 9)),
     'schedules that are numbers': (None, _entry('param_schedulers', [1, 2, 3])),
     'schedules that are empty': (None, _entry('param_schedulers', [{}, {}, {}])),
     'a schedule with a text': (None, lambda checkpoint: checkpoint['param_schedulers'][0].update(last_step='x')),
@@ -187,15 +192,17 @@ CONFIG_TEXTS: dict[str, Callable[[Path, Path], str]] = {
     'a default': lambda folder, canary: f'def f(a=open({str(canary)!r}, "w")): pass',
     'a decorator': lambda folder, canary: f'@(lambda f: open({str(canary)!r}, "w"))\ndef f(): pass',
     'a comprehension': lambda folder, canary: f'a = [open(name, "w") for name in [{str(canary)!r}]]',
-    'an f-string': lambda folder, canary: f"a = f'{{open({str(canary)!r}, chr(119))}}'",
+    'an f-string': lambda folder, canary: f'a = f"{{open({str(canary)!r}, chr(119))}}"',
     'a subscript': lambda folder, canary: f'a = [open][0]({str(canary)!r}, "w")',
     'an attribute': lambda folder, canary: f"a = dict.fromkeys([__import__('pathlib').Path({str(canary)!r}).touch()])",
     'another dict': lambda folder, canary: f'dict = open\na = dict({str(canary)!r}, mode="w")',
     'an assignment inside': lambda folder, canary: f'a = (b := open({str(canary)!r}, "w"))',
     'a walrus of dict': lambda folder, canary: f'a = [(dict := open), dict({str(canary)!r}, mode="w")]',
     'unpacking': lambda folder, canary: f'a = dict(**{{"b": open({str(canary)!r}, "w")}})',
-    'read_base': lambda folder, canary: f'from mmengine.config import read_base\nwith read_base():\n    from {folder}.evil import *',
+    'read_base': lambda folder, canary: (
+        'from mmengine.config import read_base\nwith read_base():\n    from .evil import *'
+    ),
     'text that is no Python': lambda folder, canary: 'a = = 1',
     'a template': lambda folder, canary: f'a = {{{{ fileDirname }}}}\nopen({str(canary)!r}, "w")',
-    'a template in a string': lambda folder, canary: f"a = '{{{{ $HOME:x }}}}'\nb = '{{{{_base_.a}}}}'",
+    'a template in a string': lambda folder, canary: "a = '{{ $HOME:x }}'\nb = '{{_base_.a}}'",
 }  # fmt: skip

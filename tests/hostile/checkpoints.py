@@ -15,11 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hostile.campaign import ROOT, SENTENCE, WORKED, Attempt, Campaign, Place, Unexplained, command
+from hostile.campaign import ROOT, SENTENCE, Attempt, Campaign, Place, command
 from hostile.checkpoint_values import CONFIG_TEXTS, META, OPTIMIZERS, REST, TOP_LEVEL, WEIGHTS
 from hostile.op_calls import require
 from hostile.payloads import (
-    ARCHIVES, BOMBS, POSITIONS, PROGRAMS, as_pickle, write_archive, write_legacy,
+    ARCHIVES,
+    BOMBS,
+    POSITIONS,
+    PROGRAMS,
+    as_pickle,
+    write_archive,
+    write_legacy,
 )  # fmt: skip
 from tool_runner import TINY, run_tool
 
@@ -191,7 +197,7 @@ def another_file(rng: random.Random, place: Place) -> Attempt:
         'picture': picture,
         'gzip': gzip.compress(archive[:100_000]),
         'safetensors': b'\x10\0\0\0\0\0\0\0{"a":{}}        ',
-        'text': 'weights'.encode(),
+        'text': b'weights',
         'config': (ROOT / CONFIG).read_bytes(),
         'numpy': b'\x93NUMPY\x01\0',
         'zip without records': b'PK\x05\x06' + bytes(18),
@@ -244,7 +250,7 @@ def archive_program(rng: random.Random, place: Place) -> Attempt:
 
 
 def bomb(rng: random.Random, place: Place) -> Attempt:
-    """In at most 8 GB of address space: memory may run out here, not on the machine of a user."""
+    """Archives that say they hold far more than they do."""
     name = rng.choice(list(BOMBS))
     path = place.folder / NAME
     BOMBS[name](path, rng)
@@ -332,12 +338,18 @@ def resumed(changes: dict[str, tuple[str | None, Callable]]) -> Callable:
 
 
 def through(tool: str, *arguments: str, output: str | None = None, options: bool = True) -> Callable:
-    """A tool given any of the files above; ``{}`` stands for the checkpoint, ``{out}`` for what is written."""
+    """A tool given any of the files above; ``{}`` stands for the checkpoint, ``{out}`` for what is written.
+
+    ``{config}`` is that of the run the checkpoint is from, ``{picture}`` one of its pictures.
+    """
 
     def kind(rng: random.Random, place: Place) -> Attempt:
         path, what = _any_file(rng, place)
         out = place.folder / (output or 'none')
-        given = [argument.format(path, out=out, folder=place.folder) for argument in arguments]
+        config = place.shared / 'run' / Path(CONFIG).name
+        picture = next((place.shared / 'demo').rglob('*.jpg'))
+        names = dict(out=out, folder=place.folder, config=config, picture=picture)
+        given = [argument.format(path, **names) for argument in arguments]
 
         def run() -> None:
             os.chdir(ROOT)
@@ -398,11 +410,27 @@ CAMPAIGN = Campaign(
         'train.py --resume, the rest': resumed(REST),
         'test.py': through('test.py', CONFIG, '{}', *DEMO, '--work-dir', '{folder}/wd'),
         'reparam.py': through('reparam.py', CONFIG, '{}', '{out}', *DEMO, '--sizes', '64', output='fused.pth'),
+        'predict.py': through(
+            'predict.py', '{config}', '{}', '{picture}', '--out', '{folder}/results', '--device', 'cpu', options=False
+        ),
+        'export.py': through(
+            'export.py',
+            CONFIG,
+            '{}',
+            '{out}',
+            *DEMO,
+            '--backbone',
+            '--size',
+            '64',
+            '--seconds',
+            '0.1',
+            output='model.ts',
+        ),
         'convert_checkpoint.py': through(
             'convert_checkpoint.py', '{}', '{out}', '--family', 'replknet', output='converted.pth', options=False
         ),
     },
-    cases=276,
+    cases=225,
     limit=120.0,
     prepare=prepare,
 )

@@ -7,12 +7,12 @@ atheris is no dependency of the tests. It runs in an environment of its own that
     pwd >> /tmp/fuzz/lib/python3.11/site-packages/here.pth
     /tmp/fuzz/bin/python tests/hostile/fuzz_unpickler.py CORPUS -max_total_time=300 -rss_limit_mb=4096
 
-CORPUS is a folder; it is made and filled with pickles of checkpoints and with hostile ones where it does not exist. What
-follows are options of libFuzzer; it ends with a file ``crash-*`` where something was wrong, to be given instead of
+CORPUS is a folder; it is made and filled with pickles of checkpoints and with hostile ones where it does not exist.
+What follows are options of libFuzzer; it ends with a file ``crash-*`` where something was wrong, to be given instead of
 CORPUS to repeat it.
 
-Wrong is what a refusal must never be: a value that no checkpoint holds (a function, a class, a module), a changed class,
-an import, an audited event such as a file that is opened, and a config text that counts as plain and is not.
+Wrong is a value that no checkpoint holds (a function, a class, a module), a changed class, an import, an audited event
+such as a file that is opened, and a config text that counts as plain and is not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,18 @@ KINDS = (
     safe_unpickler._Admitted, torch.storage.TypedStorage, torch.storage.UntypedStorage, np.dtype,
 )  # fmt: skip
 #: Events that a file must not be able to cause (https://docs.python.org/3/library/audit_events.html).
-EVENTS = ('open', 'exec', 'compile', 'import', 'os.', 'subprocess.', 'socket.', 'shutil.', 'ctypes.', 'pickle.find_class')
+EVENTS = (
+    'open',
+    'exec',
+    'compile',
+    'import',
+    'os.',
+    'subprocess.',
+    'socket.',
+    'shutil.',
+    'ctypes.',
+    'pickle.find_class',
+)
 #: Values looked at; a few bytes can describe more than there is time for.
 MOST = 10_000
 
@@ -155,7 +166,9 @@ def fill(corpus: Path) -> None:
     (corpus / 'call').write_bytes(as_pickle(Runs(dict, [])))
     for name, text in CONFIG_TEXTS.items():
         (corpus / f'text {name}').write_text('#\n' + text(Path('folder'), Path('canary')))
-    (corpus / 'text plain').write_text("#\ncustom_imports = dict(imports=['mmlk'])\nmodel = dict(a=[1, -2.0], b={'c': None})")
+    (corpus / 'text plain').write_text(
+        "#\ncustom_imports = dict(imports=['mmlk'])\nmodel = dict(a=[1, -2.0], b={'c': None})"
+    )
 
 
 EVENT_LOG = Events()

@@ -14,7 +14,7 @@ from children import ending, fork
 from hostile.campaign import WORKED, Attempt, Campaign, Place, Wrong
 
 #: MiB in every checkpoint, so that writing one takes long enough to be hit.
-BALLAST = 4
+BALLAST = 16
 #: Attempts to hit the moment; a run that is over, or a file that is written, before the signal arrives counts as none.
 ATTEMPTS = 20
 WORKERS = (0, 2)
@@ -64,13 +64,12 @@ def kill_while_writing(rng: random.Random, folder: Path, kind: str, workers: int
         while time.monotonic() < end and not os.waitpid(child, os.WNOHANG)[0]:
             seen |= {path.name for path in folder.glob('*.pth.*.part')}
             if len(seen) >= wanted:
-                time.sleep(rng.uniform(0, 0.01))
+                time.sleep(rng.uniform(0, 0.005))
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 if list(folder.glob('*.pth.*.part')):
                     return
                 break
-            time.sleep(0.0005)
     raise Wrong(f'{ATTEMPTS} attempts have not hit the writing of a checkpoint')
 
 

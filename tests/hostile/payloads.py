@@ -65,7 +65,6 @@ PROGRAMS: dict[str, Callable[[Path], Any]] = {
     'open': lambda canary: Runs(open, str(canary), 'w'),
     'getattr chain': lambda canary: Runs(Runs(getattr, Runs(__import__, 'os'), 'system'), f'touch {canary}'),
     'getattr of builtins': lambda canary: Runs(Runs(getattr, builtins, 'open'), str(canary), 'w'),
-    'operator.attrgetter': lambda canary: Runs(Runs(Runs, operator.attrgetter, 'system'), os),
     'methodcaller': lambda canary: Runs(operator.methodcaller('touch'), canary),
     'map in a list': lambda canary: Runs(list, Runs(map, open, [str(canary)], ['w'])),
     'path': lambda canary: Runs(Path.touch, canary),
@@ -165,8 +164,12 @@ def _exported(path: Path, canary: Path) -> None:
 
 
 ARCHIVES: dict[str, Callable[[Path, Path], None]] = {
-    'TorchScript': _script, 'torch.package': _package, 'tar': _tar, 'npz of objects': _numpy, 'code in a zip': _exported,
-}  # fmt: skip
+    'TorchScript': _script,
+    'torch.package': _package,
+    'tar': _tar,
+    'npz of objects': _numpy,
+    'code in a zip': _exported,
+}
 
 # --- Files that want all memory or all time
 
@@ -213,7 +216,9 @@ BOMBS: dict[str, Callable[[Path, random.Random], None]] = {
     'digits': _pickled(lambda rng: b'I' + b'9' * 10**6 + b'\n'),
     'deep lists': _pickled(lambda rng: b']' * 10**5 + b'a' * (10**5 - 1)),
     'deep tuples': _pickled(lambda rng: b'N' + b'\x85' * 10**5),
-    'doubling lists': _pickled(lambda rng: b']q\x000' + b''.join(b'](h%ch%ceq%c0' % (i, i, i + 1) for i in range(60)) + b'h<'),
+    'doubling lists': _pickled(
+        lambda rng: b']q\x000' + b''.join(b'](h%ch%ceq%c0' % (i, i, i + 1) for i in range(60)) + b'h<'
+    ),
     'list in itself': _pickled(lambda rng: b']q\x00h\x00a'),
     'dict in itself': _pickled(lambda rng: b'}q\x00' + _text('state_dict') + b'h\x00s'),
     'marks': _pickled(lambda rng: b'(' * 10**6 + b'N'),

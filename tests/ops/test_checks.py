@@ -54,9 +54,17 @@ def test_tensors_of_inference_mode():
         depthwise_conv2d(X.clone().requires_grad_(), x.reshape(2, 1, 3, 3))
 
 
-def test_no_channels():
-    with pytest.raises(ValueError, match=r'x must have at least one channel, got shape \(1, 0, 3, 3\)'):
-        depthwise_conv2d(X[:, :0], WEIGHT[:0])
+@pytest.mark.parametrize('backend', [None, 'reference', 'cpu'])
+def test_no_channels(backend):
+    """As after cutting all channels of a layer; F.conv2d refuses it."""
+    x, weight, bias = X[:, :0].clone(), WEIGHT[:0].clone(), torch.ones(0)
+    leaves = [tensor.requires_grad_() for tensor in (x, weight, bias)]
+    for y in (
+        depthwise_conv2d(*leaves, backend=backend),
+        peripheral_conv2d(x, weight, (2, 1, 2), bias, backend=backend),
+    ):
+        assert y.shape == x.shape
+        assert [grad.shape for grad in torch.autograd.grad(y.sum(), leaves)] == [leaf.shape for leaf in leaves]
 
 
 @pytest.mark.parametrize('backend', [3, b'cpu', ['cpu'], 'CPU', ''])

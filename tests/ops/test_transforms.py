@@ -51,5 +51,5 @@ def test_forced_backends_say_that_they_have_no_rule(case):
     op, x, weight = case
     for backend in ('cpu', 'cpu/fft'):
         with pytest.raises(RuntimeError, match=f"backend '{backend}' has no rule for torch.func and forward-mode"):
-            torch.func.jvp(lambda x: op(x, weight, backend), (x,), (x,))
+            torch.func.jvp(lambda x, backend=backend: op(x, weight, backend), (x,), (x,))
     assert_close(torch.func.vmap(lambda x: op(x[None], weight, 'reference')[0])(x), op(x, weight))

@@ -353,6 +353,16 @@ def test_weights_that_are_no_numbers(checkpoints, photos, tmp_path):
     content['state_dict']['head.fc.bias'][3] = float('nan')
     torch.save(content, tmp_path / 'nan.pth')
     result = predict('classification', tmp_path / 'nan.pth', photos / 'a.jpg', tmp_path / 'out')
+    assert 'does not fit ImageClassifier: 1 with NaN or infinity (head.fc.bias)' in result.error
+    assert not (tmp_path / 'out').exists()
+
+
+def test_scores_that_are_no_numbers(checkpoints, photos, tmp_path):
+    content = torch.load(checkpoints['classification'], weights_only=True)
+    # Numbers, the sums of which are none.
+    content['state_dict']['head.fc.weight'].fill_(3e38)
+    torch.save(content, tmp_path / 'large.pth')
+    result = predict('classification', tmp_path / 'large.pth', photos / 'a.jpg', tmp_path / 'out')
     assert result.code == 1 and f'problem: {photos}/a.jpg: the scores are no numbers' in result.err
     assert not (tmp_path / 'out').exists()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmlk.engine.bare_model import bare_model
 from mmlk.nn import accelerate
 from mmlk.registry import HOOKS
 
@@ -36,9 +36,7 @@ class AccelerateHook(Hook):
         self._accelerate(runner)
 
     def _accelerate(self, runner) -> None:
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
+        model = bare_model(runner.model)
         report = accelerate(model, min_kernel=self.min_kernel, backend=self.backend)
         # Every validation calls this; it is worth a line again only where another hook brought new convolutions.
         if report.swapped or not self._logged:

@@ -20,8 +20,8 @@ from mmlk.errors import UsageError
 from mmlk.files import write_whole, written_whole
 from mmlk.registry import HOOKS
 
-#: What the name of a checkpoint looks like while it is written; see mmlk.files.
-_PARTIAL = re.compile(r'\.pth\.\d+\.part$')
+#: What the names of our files look like while they are written; see mmlk.files.
+_PARTIAL = re.compile(r'(\.pth|^last_checkpoint)\.\d+\.part$')
 
 
 @HOOKS.register_module()
@@ -78,9 +78,10 @@ class CheckpointHook(MMEngineCheckpointHook):
         steps = info.get('keep_ckpt_ids', [])
         self.kept = list(info.get('kept_checkpoints', [self.filename_tmpl.format(step) for step in steps]))
         if is_main_process() and self._is_local():
-            for path in Path(self.out_dir).glob('*.part'):
-                if _PARTIAL.search(path.name):
-                    path.unlink(missing_ok=True)
+            for folder in {Path(self.out_dir), Path(runner.work_dir)}:
+                for path in folder.glob('*.part'):
+                    if _PARTIAL.search(path.name):
+                        path.unlink(missing_ok=True)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Save where it is due, or where it was and failed."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmlk.engine.bare_model import bare_model
 from mmlk.errors import UsageError
 from mmlk.registry import HOOKS
 
@@ -81,9 +81,7 @@ class ERFHook(Hook):
         # Here, because everyone who trains imports the hooks, and only this one needs matplotlib.
         from mmlk.analysis.erf import Panel, area_ratios, draw_erf, effective_receptive_fields
 
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
+        model = bare_model(runner.model)
         network = getattr(model, 'backbone', model)
         # At the end of an epoch the last iteration is counted already.
         step = runner.iter if self.by_epoch else runner.iter + 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmlk.engine.bare_model import bare_model
 from mmlk.errors import UsageError
 from mmlk.models.reparam import switch_to_deploy
 from mmlk.registry import HOOKS
@@ -27,9 +27,7 @@ class SwitchToDeployHook(Hook):
         self.form = form
 
     def before_test(self, runner) -> None:
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
+        model = bare_model(runner.model)
         before = set(model.state_dict())
         try:
             switch_to_deploy(model, self.form)

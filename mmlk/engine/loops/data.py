@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +20,16 @@ from mmlk.engine.random_state import seeded
 
 #: Seconds that a worker outlives SIGTERM, so that the main process can finish an iteration and save.
 GRACE_PERIOD = 60
+#: Of prctl(2): the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+
+#: A number in memory that processes share, from :func:`shared_flag`.
+Running = Any
+
+
+def shared_flag() -> Running:
+    """Zero, in the attribute ``value``, for this process and its workers, forked or spawned."""
+    return multiprocessing.RawValue('b', 0)
 
 
 class Sample(NamedTuple):
@@ -141,9 +156,10 @@ class SeededDataLoader(DataLoader):
         loader: The loader to do it like. It is not used any more.
         seed: See :class:`BatchStream`.
         endless: See :class:`BatchStream`.
+        running: See :class:`WorkerStart`.
     """
 
-    def __init__(self, loader: DataLoader, seed: int, endless: bool) -> None:
+    def __init__(self, loader: DataLoader, seed: int, endless: bool, running: Running) -> None:
         # Batch samplers of a config have no sampler by that name if somebody wrote them so.
         sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
         super().__init__(
@@ -153,7 +169,7 @@ class SeededDataLoader(DataLoader):
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
-            worker_init_fn=_WorkerStart(loader.worker_init_fn) if loader.num_workers else None,
+            worker_init_fn=WorkerStart(loader.worker_init_fn, running) if loader.num_workers else None,
             multiprocessing_context=loader.multiprocessing_context,
             # Otherwise every start of the workers would draw a number from the generator of the training.
             generator=torch.Generator(),
@@ -179,15 +195,34 @@ def can_be_seeded(loader: DataLoader) -> bool:
     return loader.batch_sampler is not None and not isinstance(loader.dataset, IterableDataset)
 
 
-class _WorkerStart:
-    """Prepares a worker; an object and not a closure, because workers may have to unpickle it."""
+class WorkerStart:
+    """Prepares a worker; an object and not a closure, because workers may have to unpickle it.
 
-    def __init__(self, then: Callable[[int], None] | None) -> None:
+    A terminal and a job scheduler signal all processes of a run, and the main process decides when it ends: while
+    ``running`` is set, SIGINT is ignored and SIGTERM leaves the worker a minute. A worker does not outlive a main
+    process that was killed (Linux).
+
+    Args:
+        then: What else prepares it.
+        running: Shared with the main process.
+    """
+
+    def __init__(self, then: Callable[[int], None] | None, running: Running) -> None:
         self.then = then
+        self.running = running
 
     def __call__(self, worker_id: int) -> None:
-        # A terminal and a job scheduler signal all processes of a run; the main process decides when it ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_PERIOD))
+        signal.signal(signal.SIGTERM, self._terminate)
+        if sys.platform == 'linux':
+            # torch's own watch over the main process needs a worker that is awake; it may wait for a lock for ever.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if self.then is not None:
             self.then(worker_id)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        if self.running.value:
+            signal.alarm(GRACE_PERIOD)
+        else:
+            # As a worker ends that its main process terminates.
+            os._exit(0)

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather_object, all_reduce, broadcast, get_rank, get_world_size
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner.base_loop import BaseLoop
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmlk.engine.loops.data import SeededDataLoader, can_be_seeded
+from mmlk.engine.bare_model import bare_model
+from mmlk.engine.loops.data import SeededDataLoader, WorkerStart, can_be_seeded
 from mmlk.engine.loops.stopping import StopRequest
 from mmlk.engine.random_state import RandomState, kept_random_state, seed_everything
 from mmlk.errors import UsageError
@@ -65,12 +65,12 @@ class ExactLoop:
 
     def __init__(self, runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
         BaseLoop.__init__(self, runner, dataloader)
-        loader = self.dataloader
+        loader, self.stop_request = self.dataloader, StopRequest()
         if can_be_seeded(loader):
             # Where processes have seeds of their own, that of the first counts.
             seed = torch.tensor(runner.seed or 0, dtype=torch.int64)
             broadcast(seed)
-            loader = SeededDataLoader(loader, int(seed), self.endless)
+            loader = SeededDataLoader(loader, int(seed), self.endless, self.stop_request.running)
         else:
             print_log(
                 'a resumed run will not equal an uninterrupted one: the training data has no indices '
@@ -81,7 +81,6 @@ class ExactLoop:
         super().__init__(runner, loader, *args, **kwargs)
         #: Batches of the epoch up to the current one, included.
         self.batches = 0
-        self.stop_request = StopRequest()
         self._resumed: _ResumedState | None = None
         self._validating: RandomState | None = None
 
@@ -171,6 +170,10 @@ class ExactLoop:
         hub.update_info_dict(dict(iter=self._iter, epoch=self._epoch))
 
     def _validate(self) -> None:
+        loader = self.runner.val_loop.dataloader
+        if getattr(loader, 'num_workers', 0) and not isinstance(loader.worker_init_fn, WorkerStart):
+            # They may stay for the next validation, and are signalled with all others.
+            loader.worker_init_fn = WorkerStart(loader.worker_init_fn, self.stop_request.running)
         with kept_random_state() as state, self.stop_request.at_once():
             self._validating = state
             try:
@@ -188,19 +191,15 @@ class ExactLoop:
         return info.get('last_ckpt', 'no checkpoint: the config has no mmlk.CheckpointHook')
 
 
-def _bare(model: nn.Module) -> nn.Module:
-    while is_model_wrapper(model):
-        model = model.module
-    return model
-
-
 def _gradients(runner) -> dict[str, Tensor]:
     """Gradients that an accumulating optimizer wrapper has not used yet, averaged over the processes."""
     wrapper = runner.optim_wrapper
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     if all(getattr(each, '_accumulative_counts', 1) == 1 for each in wrappers):
         return {}
-    found = {name: p.grad.detach().clone() for name, p in _bare(runner.model).named_parameters() if p.grad is not None}
+    found = {
+        name: p.grad.detach().clone() for name, p in bare_model(runner.model).named_parameters() if p.grad is not None
+    }
     for gradient in found.values():
         # The step to come averages the sums of all processes, and this average takes part in it like them.
         all_reduce(gradient, 'mean')
@@ -208,6 +207,6 @@ def _gradients(runner) -> dict[str, Tensor]:
 
 
 def _set_gradients(runner, gradients: dict[str, Tensor]) -> None:
-    parameters = dict(_bare(runner.model).named_parameters())
+    parameters = dict(bare_model(runner.model).named_parameters())
     for name, gradient in gradients.items():
         parameters[name].grad = gradient.to(parameters[name])

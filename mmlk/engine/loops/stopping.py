@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import all_reduce, get_rank, get_world_size
 
+from mmlk.engine.loops.data import shared_flag
 from mmlk.errors import TrainingStopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -29,19 +30,21 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.number = 0
+        #: Whether a training runs, which its workers want to know; see :class:`~mmlk.engine.loops.data.WorkerStart`.
+        self.running = shared_flag()
         self._in_iterations = True
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle the signals in the block; afterwards their handlers are what they were."""
-        if threading.current_thread() is not threading.main_thread():
-            # Python lets no other thread set handlers.
-            yield
-            return
-        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        # Python lets no other thread set handlers.
+        signals = SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, self._handle) for number in signals}
+        self.running.value = 1
         try:
             yield
         finally:
+            self.running.value = 0
             for number, handler in before.items():
                 signal.signal(number, handler)
 

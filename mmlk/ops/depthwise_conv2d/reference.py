@@ -15,6 +15,9 @@ from mmlk.ops.memory_format import plain_kernel
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """y[n,c,p,q] = b[c] + sum_{r,s} w[c,0,r,s] * x[n,c,p+r-R//2,q+s-S//2], zeros outside the map."""
+    if not x.shape[1]:
+        # F.conv2d refuses 0 groups. Nothing is added to nothing, so that gradients are there.
+        return x + weight.sum() + (0 if bias is None else bias.sum())
     weight = plain_kernel(weight)
     if _computes_in_float32(x):
         return F.conv2d(
@@ -29,6 +32,8 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def grad_input(grad_output: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Gradient (N, C, H, W) of the input: the correlation of ``grad_output`` with the kernel turned by 180 degrees."""
+    if not x.shape[1]:
+        return torch.empty_like(grad_output)
     kernel, grad = (weight.float(), grad_output.float()) if _computes_in_float32(x) else (weight, grad_output)
     grad = torch.nn.grad.conv2d_input(x.shape, kernel, grad, padding=_padding(weight), groups=x.shape[1])
     return grad.to(x.dtype)
@@ -36,6 +41,8 @@ def grad_input(grad_output: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 def grad_weight(grad_output: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Gradient (C, 1, R, S) of the kernels, summed over batch and positions."""
+    if not x.shape[1]:
+        return torch.empty_like(weight)
     source, grad = (x.float(), grad_output.float()) if _computes_in_float32(x) else (x, grad_output)
     grad = torch.nn.grad.conv2d_weight(source, weight.shape, grad, padding=_padding(weight), groups=x.shape[1])
     return grad.to(weight.dtype)

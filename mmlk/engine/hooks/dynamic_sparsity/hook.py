@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast, broadcast_object_list
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
+from mmlk.engine.bare_model import bare_model
 from mmlk.engine.hooks.dynamic_sparsity.averages import MaskedAverages
 from mmlk.engine.hooks.dynamic_sparsity.report import SparsityReport
 from mmlk.engine.hooks.dynamic_sparsity.settings import HOOK, check_settings
@@ -136,9 +136,7 @@ class DynamicSparsityHook(Hook):
             UsageError: No weight is in scope, the optimizer does not hold the weights themselves, or a checkpoint to
                 resume from has no masks or other ones.
         """
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
+        model = bare_model(runner.model)
         first = self.training is None
         if first:
             parameters = select_parameters(model, self.scope)

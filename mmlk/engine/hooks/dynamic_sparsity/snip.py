@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmlk.engine.kept_buffers import kept_buffers
+from mmlk.engine.random_state import kept_random_state
 from mmlk.errors import UsageError
 from mmlk.sparsity import generator_for, snip_scores
 
@@ -51,7 +52,6 @@ def score_one_batch(
             layer, which would then lose all of its weights.
     """
     scale = _AMP_SCALE if isinstance(optim_wrapper, AmpOptimWrapper) else 1.0
-    device = next(iter(parameters.values())).device
 
     def loss() -> Tensor:
         data = model.data_preprocessor(batch, True)
@@ -59,7 +59,7 @@ def score_one_batch(
             losses = model._run_forward(data, mode='loss')
         return scale * model.parse_losses(losses)[0]
 
-    with _own_random_numbers(seed, device), kept_buffers(model), _hard_labels(model):
+    with _own_random_numbers(seed), kept_buffers(model), _hard_labels(model):
         batch = draw_batch(loader, seed)
         was_training = model.training
         model.train()
@@ -100,19 +100,14 @@ def draw_batch(loader: DataLoader, seed: int) -> Any:
 
 
 @contextmanager
-def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
+def _own_random_numbers(seed: int) -> Iterator[None]:
     """Random numbers that depend on seed and rank alone; every generator is put back."""
     own = generator_for(seed, f'snip on process {get_rank()}', 0).initial_seed()
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
-        try:
-            random.seed(own)
-            np.random.seed(own % 2**32)
-            torch.manual_seed(own)
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    with kept_random_state():
+        random.seed(own)
+        np.random.seed(own % 2**32)
+        torch.manual_seed(own)
+        yield
 
 
 @contextmanager

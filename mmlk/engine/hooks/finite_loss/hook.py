@@ -8,11 +8,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmlk.engine.bare_model import bare_model
 from mmlk.engine.hooks.finite_loss.report import (
     SMALLER_STEPS,
     LastCheckpoint,
@@ -92,7 +92,7 @@ class FiniteLossHook(Hook):
         """Watch the model and the optimizers from now on."""
         self.after_train(runner)
         self._runner = runner
-        model = _bare(runner.model)
+        model = bare_model(runner.model)
         # Some models keep minus infinity in a mask; NaN has no place anywhere.
         self._infinite_buffers = frozenset(
             name for name, value in model.named_buffers() if not is_finite(value) and not value.isnan().any()
@@ -192,10 +192,10 @@ class FiniteLossHook(Hook):
         self._skipped += 1
         spoilt = [
             name
-            for name, value in _bare(runner.model).named_buffers()
+            for name, value in bare_model(runner.model).named_buffers()
             if name not in self._infinite_buffers and not is_finite(value)
         ]
-        if _anywhere(bool(spoilt), _device_of(_bare(runner.model))):
+        if _anywhere(bool(spoilt), _device_of(bare_model(runner.model))):
             self._stop(failed, f'; it is in {listed(spoilt, 2)} for good, although the loss scaler skips the step')
         if self._skipped >= self.max_skipped:
             self._stop(failed, f', and no step was taken since {self._skipped} such losses')
@@ -212,7 +212,7 @@ class FiniteLossHook(Hook):
         origin = None
         if failed.call is not None:
             # On every process, also where the loss is finite.
-            bare = _bare(runner.model)
+            bare = bare_model(runner.model)
             # Whose parameters are gathered by the wrapper; other wrappers have nothing to add.
             sharded = 'FullyShardedDataParallel' in type(runner.model).__name__
             origin = find_origin(runner.model if sharded else bare, bare, failed.call, len(names))
@@ -235,12 +235,6 @@ class FiniteLossHook(Hook):
             f'{cure}, {self._last_checkpoint.again}',
             NOT_FINITE_STATUS,
         )
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    while is_model_wrapper(model):
-        model = model.module
-    return model
 
 
 def _device_of(model: nn.Module) -> torch.device:
