@@ -31,6 +31,8 @@ from mmlk.engine.loops.data import (
 from mmlk.engine.random_state import RandomState, kept_random_state, seeded
 from mmlk.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures('one_thread')
+
 ACCUMULATING = dict(
     optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-2), accumulative_counts=3)
 )
@@ -51,14 +53,6 @@ def train(folder, *arguments, **more):
 def in_child(folder, *arguments, **more):
     """Train in a child; how it ended."""
     return in_children(partial(train, folder, *arguments, **more))[0]
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize('workers', [0, 2])

@@ -19,13 +19,7 @@ from mmlk.engine.loops.data import WorkerStart, shared_flag
 from mmlk.engine.loops.stopping import StopRequest
 from mmlk.errors import TrainingStopped
 
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def signal_at(iteration, number, to=os.kill, times=1):

@@ -30,6 +30,10 @@ class EpochBasedTrainLoop(ExactLoop, MMEngineEpochBasedTrainLoop):
 
     endless = False
 
+    @property
+    def _progress(self) -> tuple[int, int]:
+        return self._epoch, self._max_epochs
+
     def run(self) -> nn.Module:
         """Train to the end, and return the model."""
         self.runner.call_hook('before_train')
@@ -58,12 +62,3 @@ class EpochBasedTrainLoop(ExactLoop, MMEngineEpochBasedTrainLoop):
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
         self.batches = 0
-
-    def _validate_if_due(self) -> None:
-        self._decide_current_val_interval()
-        if (
-            self.runner.val_loop is not None
-            and self._epoch >= self.val_begin
-            and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)
-        ):
-            self._validate()

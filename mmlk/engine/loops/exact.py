@@ -63,6 +63,11 @@ class ExactLoop:
     #: Whether the data starts over without an end.
     endless: bool
 
+    @property
+    def _progress(self) -> tuple[int, int]:
+        """Iterations or epochs that are done, and that there are in all."""
+        raise NotImplementedError
+
     def __init__(self, runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
         BaseLoop.__init__(self, runner, dataloader)
         loader, self.stop_request = self.dataloader, StopRequest()
@@ -168,6 +173,13 @@ class ExactLoop:
         self._restore_random_state()
         self._validate_if_due()
         hub.update_info_dict(dict(iter=self._iter, epoch=self._epoch))
+
+    def _validate_if_due(self) -> None:
+        self._decide_current_val_interval()
+        done, end = self._progress
+        due = done >= self.val_begin and (done % self.val_interval == 0 or done == end)
+        if due and self.runner.val_loop is not None:
+            self._validate()
 
     def _validate(self) -> None:
         loader = self.runner.val_loop.dataloader

@@ -28,6 +28,10 @@ class IterBasedTrainLoop(ExactLoop, MMEngineIterBasedTrainLoop):
 
     endless = True
 
+    @property
+    def _progress(self) -> tuple[int, int]:
+        return self._iter, self._max_iters
+
     def run(self) -> nn.Module:
         """Train to the end, and return the model."""
         self.runner.call_hook('before_train')
@@ -53,12 +57,3 @@ class IterBasedTrainLoop(ExactLoop, MMEngineIterBasedTrainLoop):
         else:
             for _ in range(self._iter):
                 next(self.dataloader_iterator)
-
-    def _validate_if_due(self) -> None:
-        self._decide_current_val_interval()
-        if (
-            self.runner.val_loop is not None
-            and self._iter >= self.val_begin
-            and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
-        ):
-            self._validate()
