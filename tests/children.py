@@ -5,6 +5,9 @@ import os
 import sys
 import traceback
 
+import torch
+from tool_runner import forget_singletons
+
 
 def fork(function):
     """Start a function in a process of its own.
@@ -20,6 +23,9 @@ def fork(function):
         return child
     code = 1
     try:
+        # Threads of the parent do not exist here; a pool of them would be waited for in vain.
+        torch.set_num_threads(1)
+        forget_singletons()
         function()
         code = 0
     except SystemExit as stop:

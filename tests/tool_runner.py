@@ -69,7 +69,7 @@ _STAND_INS = {
 
 def run_tool(name: str, *arguments: str) -> Result:
     out, err, argv = io.StringIO(), io.StringIO(), sys.argv
-    _forget_singletons()
+    forget_singletons()
     sys.argv = [name, *map(str, arguments)]
     code = 0
     try:
@@ -91,7 +91,7 @@ def scalars(work_dir: Path) -> list[list[dict]]:
     return [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
 
 
-def _forget_singletons() -> None:
+def forget_singletons() -> None:
     """A second run in one process would log into the first one's directory: MMEngine keeps these by name."""
     pending = [ManagerMixin]
     while pending:

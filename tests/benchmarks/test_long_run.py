@@ -139,7 +139,8 @@ def test_short_run(script, demo_root, monkeypatch, tmp_path, capsys):
     )  # fmt: skip
     result = json.loads(target.read_text())
     assert find_errors(result) == []
-    assert result['counts']['children'] == {'least': 0, 'most': 0}
+    # No workers; MMEngine asks git for a version whenever it saves, which a look may or may not meet.
+    assert result['counts']['children'] in ({'least': 0, 'most': 0}, {'least': 0, 'most': 1})
     assert result['rows'][-1]['iteration'] == 20
     assert result['rows'][-2]['rss_kib'] > 200 * 1024
     assert 'resident' in capsys.readouterr().out

@@ -18,6 +18,8 @@ from mmlk.compat.checkpoint_loader import load_checkpoint_file
 from mmlk.engine import CheckpointHook
 from mmlk.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures('one_thread')
+
 #: Iterations after which the metric is what.
 SCORES = {10: 1.0, 20: 3.0, 30: 2.0, 40: 4.0}
 
