@@ -106,7 +106,10 @@ def test_logits_are_those_of_mmpretrain(family):
     ours = with_statistics(mmlk.create_model(f'{family}_tiny', num_classes=5))
     backbone = dict(type=f'mmlk.{TINY[family][0].__name__}', arch='tiny', final_norm=True)
     head = dict(type='mmpretrain.LinearClsHead', num_classes=5, in_channels=64)
-    theirs = REGISTRY.build(dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=head)).eval()
+    # By its whole name: what ran before may have set another scope.
+    inputs = dict(type='mmpretrain.ClsDataPreprocessor')
+    model = dict(type='mmpretrain.ImageClassifier', data_preprocessor=inputs, backbone=backbone, head=head)
+    theirs = REGISTRY.build(model).eval()
     theirs.load_state_dict(ours.state_dict())
     with torch.no_grad():
         assert torch.equal(ours(X), theirs(X))
