@@ -50,3 +50,12 @@ def repository() -> Path:
 def demo_root(tmp_path_factory) -> Path:
     """Where demo data of this session lies, so that it is generated once."""
     return tmp_path_factory.mktemp('demo_data')
+
+
+@pytest.fixture(scope='module')
+def one_thread():
+    """This process computes with one thread, as children do that are forked from it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -102,8 +102,9 @@ def test_look_at_a_process():
         assert after.children == before.children + 1
         assert after.descriptors >= before.descriptors + 5
         assert after.tree_descriptors > after.descriptors + 2
-        assert 64 * 2**10 <= after.rss_kib - before.rss_kib < 80 * 2**10
-        assert after.tree_kib - before.tree_kib >= 71 * 2**10
+        # Pages that something else gives back in between may be missing.
+        assert 62 * 2**10 <= after.rss_kib - before.rss_kib < 80 * 2**10
+        assert after.tree_kib - before.tree_kib >= 69 * 2**10
         assert after.rss_kib > after.anonymous_kib >= 64 * 2**10
         assert after.threads == len(os.listdir('/proc/self/task'))
     finally:
@@ -132,7 +133,7 @@ def test_short_run(script, demo_root, monkeypatch, tmp_path, capsys):
     target, figure = tmp_path / 'result.json', tmp_path / 'figure.png'
     script.run(
         arguments(
-            script, monkeypatch, '--iterations', 20, '--workers', 0, '--interval', 0.02, '--work-dir', tmp_path / 'run',
+            script, monkeypatch, '--iterations', 20, '--workers', 0, '--interval', 0.2, '--work-dir', tmp_path / 'run',
             '--json', target, '--figure', figure, '--cfg-options', 'default_hooks.logger.interval=1',
             'val_dataloader.dataset.indices=2',
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from tool_runner import forget_singletons
 
 import mmlk  # noqa: F401
 from mmlk.datasets.demo.ade20k import generate_ade20k
@@ -159,6 +160,8 @@ def test_trains_with_the_hosts_own_tool(host, projects, tmp_path, monkeypatch):
     monkeypatch.setattr(
         sys, 'argv', ['train.py', str(projects / host / 'tiny.py'), '--work-dir', str(tmp_path / 'run')]
     )
+    # Two runs that begin in one second have one name, and MMEngine would give the second the scope of the first.
+    forget_singletons()
     runpy.run_path(str(train_tool(host)), run_name='__main__')
     check_run(tmp_path / 'run')
 

@@ -169,7 +169,10 @@ class TestWorkers:
 
     def test_of_training_and_validation(self, tmp_path):
         run = runner(tmp_path, 'iteration', workers=2, length=10)
+        before = set(torch.multiprocessing.active_children())
         run.train()
+        # torch would leave them to the end of the process.
+        assert set(torch.multiprocessing.active_children()) <= before
         starts = [loader.worker_init_fn for loader in (run.train_dataloader, run.val_dataloader)]
         assert all(isinstance(start, WorkerStart) for start in starts)
         assert not starts[0].running.value

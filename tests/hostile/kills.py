@@ -9,7 +9,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import torch
 from children import ending, fork
 from hostile.campaign import WORKED, Attempt, Campaign, Place, Wrong
 
@@ -25,7 +24,6 @@ def prepare(folder: Path) -> dict[tuple[str, int], tuple[dict, float]]:
     """The uninterrupted runs: how each ends, and how many seconds it takes."""
     from resume_runs import end_state
 
-    torch.set_num_threads(1)
     references = {}
     for kind in KINDS:
         for workers in WORKERS:

@@ -69,7 +69,7 @@ PROGRAMS: dict[str, Callable[[Path], Any]] = {
     'map in a list': lambda canary: Runs(list, Runs(map, open, [str(canary)], ['w'])),
     'path': lambda canary: Runs(Path.touch, canary),
     'runpy': lambda canary: Runs(runpy._run_code, f'open({str(canary)!r}, "w")', {}),
-    'timeit': lambda canary: Runs(timeit.timeit, f'open({str(canary)!r}, "w")', 'pass'),
+    'timeit': lambda canary: Runs(timeit.timeit, 'pass', f'open({str(canary)!r}, "w")'),
     'shutil': lambda canary: Runs(shutil.copy, '/etc/hostname', str(canary)),
     'state of a class': lambda canary: Runs(getattr, torch, 'nn', state={'Linear': Runs(os.system, f'touch {canary}')}),
     'torch inside torch': _nested,

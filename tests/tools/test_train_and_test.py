@@ -11,6 +11,9 @@ import torch  # noqa: F401  (named by the condition of a skip)
 from resume_runs import differences, end_state
 from tool_runner import TINY, TOOLS, run_tool
 
+# Runs that are compared bit by bit have to compute with as many threads, in this process and in others.
+pytestmark = pytest.mark.usefixtures('one_thread')
+
 CONFIG = 'configs/ade20k/upernet_pelk_t.py'
 ITERATIONS = 12
 
@@ -22,10 +25,11 @@ def in_repository(monkeypatch, repository, demo_root):
     monkeypatch.setenv('MMLK_DEMO_ROOT', str(demo_root))
     monkeypatch.setenv('MMLK_DEMO_ITERS', str(ITERATIONS))
     monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory, repository, demo_root):
+def trained(tmp_path_factory, repository, demo_root, one_thread):
     """Work directory of an uninterrupted tiny run."""
     work_dir = tmp_path_factory.mktemp('trained')
     with pytest.MonkeyPatch.context() as patch:

@@ -182,12 +182,25 @@ class SeededDataLoader(DataLoader):
 
     def __iter__(self) -> Iterator:
         # As a generator, workers start with the first batch that is asked for, not before a position is known.
-        yield from super().__iter__()
+        self._started = super().__iter__()
+        yield from self._started
 
     def move_to(self, epoch: int, skip: int) -> None:
         """The next iteration over the loader is over this epoch and leaves out this many batches."""
         self.batch_sampler.epoch = epoch
         self.batch_sampler.skip = skip
+
+
+def end_workers(loader: DataLoader) -> None:
+    """End the workers of a loader, if there are any.
+
+    Those that are left to the end of the process do not hear of it, and torch waits five seconds for each.
+    """
+    for name in ('_started', '_iterator'):
+        iterator = getattr(loader, name, None)
+        if hasattr(iterator, '_shutdown_workers'):
+            iterator._shutdown_workers()
+            setattr(loader, name, None)
 
 
 def can_be_seeded(loader: DataLoader) -> bool:

@@ -37,7 +37,7 @@ class EpochBasedTrainLoop(ExactLoop, MMEngineEpochBasedTrainLoop):
     def run(self) -> nn.Module:
         """Train to the end, and return the model."""
         self.runner.call_hook('before_train')
-        with self.stop_request.listening():
+        with self._running():
             if self._resume() and self._epoch and not self.batches:
                 self._make_up_for_validation()
             while self._epoch < self._max_epochs and not self.stop_training:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmlk.engine.bare_model import bare_model
-from mmlk.engine.loops.data import SeededDataLoader, WorkerStart, can_be_seeded
+from mmlk.engine.loops.data import SeededDataLoader, WorkerStart, can_be_seeded, end_workers
 from mmlk.engine.loops.stopping import StopRequest
 from mmlk.engine.random_state import RandomState, kept_random_state, seed_everything
 from mmlk.errors import UsageError
@@ -173,6 +175,17 @@ class ExactLoop:
         self._restore_random_state()
         self._validate_if_due()
         hub.update_info_dict(dict(iter=self._iter, epoch=self._epoch))
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """The loop runs in the block: signals are handled, and the workers that it starts end with it."""
+        try:
+            with self.stop_request.listening():
+                yield
+        finally:
+            end_workers(self.dataloader)
+            if isinstance(self.runner._val_loop, BaseLoop):
+                end_workers(self.runner._val_loop.dataloader)
 
     def _validate_if_due(self) -> None:
         self._decide_current_val_interval()

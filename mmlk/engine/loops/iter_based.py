@@ -37,7 +37,7 @@ class IterBasedTrainLoop(ExactLoop, MMEngineIterBasedTrainLoop):
         self.runner.call_hook('before_train')
         # To hooks, the whole training is one epoch.
         self.runner.call_hook('before_train_epoch')
-        with self.stop_request.listening():
+        with self._running():
             if self._resume():
                 self._make_up_for_validation()
             self._skip()
