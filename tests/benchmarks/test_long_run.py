@@ -1,5 +1,6 @@
 """benchmarks/long_run.py: the line through memory, what is read of a process, and a short run."""
 
+import gc
 import importlib.util
 import json
 import multiprocessing
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from children import in_children
 from tool_runner import TINY
 
 from mmlk.benchmarks.long_run import Sample, growth, look, theil_sen
@@ -86,8 +88,10 @@ def _hold(ready, done):
     assert memory.any()
 
 
-def test_look_at_a_process():
-    """This one, with a child and with more files and memory than before."""
+def look_at_this_process():
+    """With a child and with more files and memory than before."""
+    # What earlier tests have left would go in between, with its files and memory.
+    gc.collect()
     before = look(os.getpid(), 0.0, 0)
     context = multiprocessing.get_context('fork')
     ready, done = context.Event(), context.Event()
@@ -113,7 +117,13 @@ def test_look_at_a_process():
         for descriptor in descriptors:
             os.close(descriptor)
     assert memory.any()
+    # It has ended.
     assert look(child.pid, 0.0, 0) is None
+
+
+def test_look_at_a_process():
+    # In one of its own, in which nothing else runs.
+    assert in_children(look_at_this_process) == [0]
 
 
 def test_iteration_of_a_log(script, tmp_path):
