@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+#: What MMEngine puts in front of an error for every level of nesting: "class `PeLK` in mmlk/models/...: ".
+REGISTRY_PREFIX = re.compile(r'^(?:class `\w+` in \S+: )+')
+
 
 class UsageError(ValueError):
     """Raised where an argument, a path or a config cannot be used as given.

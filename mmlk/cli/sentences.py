@@ -9,13 +9,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mmlk.errors import UsageError
+from mmlk.errors import REGISTRY_PREFIX, UsageError
 
 #: Characters of a message of another library that are printed; some hold a whole config.
 LONGEST = 600
 
-# MMEngine puts "class `EncoderDecoder` in mmseg/models/...: " in front of an error for every level of nesting.
-_REGISTRY_PREFIX = re.compile(r'^(?:class `\w+` in \S+: )+')
 # DataLoader puts the traceback of a worker into the message, which ends with the type and the message there.
 _WORKER_PREFIX = re.compile(r'^Caught \w+ in DataLoader worker process \d+\.\nOriginal Traceback', re.M)
 _WORKER_END = re.compile(r'.*^[\w.]+: (.*)\Z', re.M | re.S)
@@ -38,7 +36,7 @@ def sentence_of(error: BaseException) -> str:
         error: What was raised.
     """
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    text = _REGISTRY_PREFIX.sub('', _without_worker(text)).strip()
+    text = REGISTRY_PREFIX.sub('', _without_worker(text)).strip()
     # Names of files and keys may hold what moves the cursor of a terminal.
     text = ''.join(one if one.isprintable() or one in '\n\t' else repr(one)[1:-1] for one in text)
     if isinstance(error, UsageError):

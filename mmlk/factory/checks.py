@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmlk.errors import UsageError
+from mmlk.errors import REGISTRY_PREFIX, UsageError
 
 STAGES = 4
 FORMS = ('auto', 'dense', 'strips')
-
-# MMEngine puts "class `PeLK` in mmlk/models/...: " in front of an error for every level of nesting.
-_REGISTRY_PREFIX = re.compile(r'^(?:class `\w+` in \S+: )+')
 
 
 def check_arguments(
@@ -61,7 +57,7 @@ def build(make: Callable[[], Any], backbone: str, given: dict[str, Any]) -> Any:
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError, IndexError, RuntimeError) as error:
         if not given:
             raise
-        text = ' '.join(_REGISTRY_PREFIX.sub('', str(error)).split()) or type(error).__name__
+        text = ' '.join(REGISTRY_PREFIX.sub('', str(error)).split()) or type(error).__name__
         arguments = ', '.join(f'{key}={reprlib.repr(value)}' for key, value in given.items())
         raise UsageError(f'{backbone} cannot be built with {arguments}: {text}') from error
 

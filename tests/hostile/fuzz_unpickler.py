@@ -25,11 +25,18 @@ import pickle
 import sys
 from pathlib import Path
 
-import atheris
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+
+if {'-h', '--help'} & set(sys.argv[1:]):
+    print(__doc__)
+    sys.exit()
+try:
+    import atheris
+except ImportError:
+    sys.exit('error: expected atheris, which is not installed here; see --help for an environment that has it')
 
 for read in pickle._Unpickler.dispatch.values():
     atheris.instrument_func(read)
@@ -177,7 +184,8 @@ EVENT_LOG = Events()
 def main() -> None:
     folders = [Path(argument) for argument in sys.argv[1:] if not argument.startswith('-')]
     if not folders:
-        sys.exit(__doc__)
+        print(__doc__)
+    sys.exit()
     if not folders[0].exists():
         fill(folders[0])
     # Imports of the values above happen at their first use: not while a file is watched.

@@ -188,7 +188,7 @@ def run_length_problem(outline: Any, size: tuple[int, int] | None) -> str:
 def _decompressed(text: str) -> list[int] | None:
     """Lengths of runs from the text that COCO's tools write; ``None`` where it is none.
 
-    Every character has five bits, the sixth says that more follow; from the third run on, differences to the last but
+    Every character has five bits, the sixth says that more follow; from the fourth run on, differences to the last but
     one.
     """
     counts: list[int] = []

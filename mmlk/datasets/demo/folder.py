@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,12 @@ from numpy.typing import NDArray
 
 from mmlk.datasets.demo.scenes import MIN_SIZE
 from mmlk.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:
+    # Windows has none.
+    fcntl = None
 
 STAMP = 'demo.json'
 JPEG_QUALITY = 95
@@ -105,6 +110,9 @@ def write_photograph(path: Path, rgb: NDArray) -> None:
 @contextmanager
 def _alone_in(root: Path) -> Iterator[None]:
     """Let one process at a time into the block; where folders cannot be locked, all of them do the same work."""
+    if fcntl is None:
+        yield
+        return
     descriptor = os.open(root, os.O_RDONLY)
     try:
         with suppress(OSError):
